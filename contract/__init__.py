@@ -1,0 +1,1 @@
+"""What the stages agree on: the manifest of a run and the tree of errors. stdlib + pydantic."""

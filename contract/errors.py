@@ -1,0 +1,188 @@
+"""The one tree of errors. Each class maps once to an exit code, an HTTP status and a metric label.
+
+    PresageError                      1  500  internal
+    ├── InputError                    2  422  input
+    │   ├── SeriesError                        a metric series that cannot be forecast
+    │   ├── TextError                          a text that cannot be classified
+    │   └── DataFileError                      a row or file of training data
+    ├── UnknownModelError             3  404  unknown_model
+    ├── ArtifactError                 4  500  artifact
+    │   ├── ArtifactMissingError               nothing trained yet
+    │   ├── ArtifactCorruptError               unreadable or incomplete
+    │   ├── HashMismatchError                  a file is not the one the manifest names
+    │   └── LabelsMissingError                 a manifest without the labels its outputs need
+    ├── EncoderError                  5  500  encoder
+    ├── DataFetchError                6  502  data_fetch
+    ├── ExportError                   7  500  export
+    │   ├── ParityError               8  500  parity
+    │   └── PublishError              9  500  publish
+    └── ServerError                  10  503  server
+        ├── ServerSetupError         11  500  server_setup     it cannot start here, and why
+        ├── ServerUnavailableError   12  503  unavailable      the only one worth a retry
+        ├── OverloadedError          13  429  overloaded
+        ├── DeadlineExceededError    14  504  deadline
+        └── ServerAnswerError        15  502  answer           it answered something else than the contract
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PresageError(Exception):
+    """Says what went wrong, where, what was expected, what was got, and the next command.
+
+    Only ``what`` is required; the other parts are joined to one line in this order when given:
+    ``what at where: expected …, got …; next``.
+    """
+
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+    metric_label: ClassVar[str] = "internal"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        expected: str | None = None,
+        got: str | None = None,
+        next_command: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.got = got
+        self.next_command = next_command
+        super().__init__(self._line())
+
+    def _line(self) -> str:
+        line = self.what if self.where is None else f"{self.what} at {self.where}"
+        facts = [
+            f"{word} {fact}"
+            for word, fact in (("expected", self.expected), ("got", self.got))
+            if fact is not None
+        ]
+        if facts:
+            line += ": " + ", ".join(facts)
+        if self.next_command is not None:
+            line += f"; {self.next_command}"
+        return line
+
+
+class InputError(PresageError):
+    exit_code = 2
+    http_status = 422
+    metric_label = "input"
+
+
+class SeriesError(InputError):
+    """A metric series that cannot be forecast (empty, infinite, wrong channels, not a number)."""
+
+
+class TextError(InputError):
+    """A text that cannot be classified (empty, not text)."""
+
+
+class DataFileError(InputError):
+    """A row or file of training data that cannot be read; ``where`` is ``file:line``."""
+
+
+class UnknownModelError(PresageError):
+    exit_code = 3
+    http_status = 404
+    metric_label = "unknown_model"
+
+
+class ArtifactError(PresageError):
+    exit_code = 4
+    metric_label = "artifact"
+
+
+class ArtifactMissingError(ArtifactError):
+    """No trained run is where one was expected."""
+
+
+class ArtifactCorruptError(ArtifactError):
+    """A run folder is incomplete, or a file in it cannot be read."""
+
+
+class HashMismatchError(ArtifactError):
+    """A file's sha256 is not the one its manifest or report is bound to."""
+
+
+class LabelsMissingError(ArtifactError):
+    """A manifest lacks labels or thresholds that the outputs need."""
+
+
+class EncoderError(PresageError):
+    exit_code = 5
+    metric_label = "encoder"
+
+
+class DataFetchError(PresageError):
+    exit_code = 6
+    http_status = 502
+    metric_label = "data_fetch"
+
+
+class ExportError(PresageError):
+    exit_code = 7
+    metric_label = "export"
+
+
+class ParityError(ExportError):
+    """The exported model does not decide as the PyTorch one."""
+
+    exit_code = 8
+    metric_label = "parity"
+
+
+class PublishError(ExportError):
+    """A version was refused or could not be written; the repository is as it was."""
+
+    exit_code = 9
+    metric_label = "publish"
+
+
+class ServerError(PresageError):
+    exit_code = 10
+    http_status = 503
+    metric_label = "server"
+
+
+class ServerSetupError(ServerError):
+    """The server cannot start on this machine; the message names the fix."""
+
+    exit_code = 11
+    http_status = 500
+    metric_label = "server_setup"
+
+
+class ServerUnavailableError(ServerError):
+    """Nobody answered, or the server says UNAVAILABLE; retried with back-off by the clients."""
+
+    exit_code = 12
+    metric_label = "unavailable"
+
+
+class OverloadedError(ServerError):
+    """The server's queue is full."""
+
+    exit_code = 13
+    http_status = 429
+    metric_label = "overloaded"
+
+
+class DeadlineExceededError(ServerError):
+    exit_code = 14
+    http_status = 504
+    metric_label = "deadline"
+
+
+class ServerAnswerError(ServerError):
+    """The server answered something that does not fit the contract."""
+
+    exit_code = 15
+    http_status = 502
+    metric_label = "answer"
