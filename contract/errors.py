@@ -1,27 +1,27 @@
 """The one tree of errors. Each class maps once to an exit code, an HTTP status and a metric label.
 
-    PresageError                      1  500  internal
-    ├── InputError                    2  422  input
-    │   ├── SeriesError                        a metric series that cannot be forecast
-    │   ├── TextError                          a text that cannot be classified
-    │   └── DataFileError                      a row or file of training data
-    ├── UnknownModelError             3  404  unknown_model
-    ├── ArtifactError                 4  500  artifact
-    │   ├── ArtifactMissingError               nothing trained yet
-    │   ├── ArtifactCorruptError               unreadable or incomplete
-    │   ├── HashMismatchError                  a file is not the one the manifest names
-    │   └── LabelsMissingError                 a manifest without the labels its outputs need
-    ├── EncoderError                  5  500  encoder
-    ├── DataFetchError                6  502  data_fetch
-    ├── ExportError                   7  500  export
-    │   ├── ParityError               8  500  parity
-    │   └── PublishError              9  500  publish
-    └── ServerError                  10  503  server
-        ├── ServerSetupError         11  500  server_setup     it cannot start here, and why
-        ├── ServerUnavailableError   12  503  unavailable      the only one worth a retry
-        ├── OverloadedError          13  429  overloaded
-        ├── DeadlineExceededError    14  504  deadline
-        └── ServerAnswerError        15  502  answer           it answered something else than the contract
+PresageError                      1  500  internal
+├── InputError                    2  422  input
+│   ├── SeriesError                        a metric series that cannot be forecast
+│   ├── TextError                          a text that cannot be classified
+│   └── DataFileError                      a row or file of training data
+├── UnknownModelError             3  404  unknown_model
+├── ArtifactError                 4  500  artifact
+│   ├── ArtifactMissingError               nothing trained yet
+│   ├── ArtifactCorruptError               unreadable or incomplete
+│   ├── HashMismatchError                  a file is not the one the manifest names
+│   └── LabelsMissingError                 a manifest without the labels its outputs need
+├── EncoderError                  5  500  encoder
+├── DataFetchError                6  502  data_fetch
+├── ExportError                   7  500  export
+│   ├── ParityError               8  500  parity
+│   └── PublishError              9  500  publish
+└── ServerError                  10  503  server
+    ├── ServerSetupError         11  500  server_setup     it cannot start here, and why
+    ├── ServerUnavailableError   12  503  unavailable      the only one worth a retry
+    ├── OverloadedError          13  429  overloaded
+    ├── DeadlineExceededError    14  504  deadline
+    └── ServerAnswerError        15  502  answer           not what the contract says
 """
 
 from __future__ import annotations

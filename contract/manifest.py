@@ -86,7 +86,7 @@ class Front(_Frozen):
 
 
 class DataFile(_Frozen):
-    """One source the run learned from: path relative to the data folder, or ``generator:<name>``."""
+    """One source of the run: path relative to the data folder, or ``generator:<name>``."""
 
     path: str
     sha256: str

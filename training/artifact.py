@@ -7,7 +7,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def _finished(folder: Path) -> list[tuple[Path, Manifest]]:
 
 def new_run_id(preset: str, seed: int) -> str:
     """``<preset>-<UTC time>-s<seed>``: sorts by time within a preset."""
-    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     return f"{preset}-{now}-s{seed}"
 
 
@@ -143,7 +143,7 @@ def finish_run(
         model=model,
         preset=preset,
         run_id=path.name,
-        created_at=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         git_commit=_git_commit(),
         seed=seed,
         device=device,
@@ -164,8 +164,19 @@ def finish_run(
 def _git_commit() -> str:
     try:
         answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True, text=True, timeout=10, check=True,
+            [
+                "git",
+                "-C",
+                str(Path(__file__).parent),
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=40",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -7,6 +7,7 @@ from (seed, step, rank) alone, so a resumed run sees what an uninterrupted one w
 from __future__ import annotations
 
 import contextlib
+import pickle
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,14 +21,14 @@ from tqdm import tqdm
 
 from contract.errors import ArtifactCorruptError
 from training.artifact import CHECKPOINT_FILE
-from training.run import TrainRun, pick_device
+from training.run import TrainRun, join_process_group, pick_device
 
 Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """``steps`` optimiser steps under a one-cycle schedule; ``ema_decay`` None keeps last weights."""
+    """``steps`` optimiser steps of a one-cycle schedule; ``ema_decay`` None: the last weights."""
 
     steps: int
     learning_rate: float
@@ -89,7 +90,7 @@ def fit(
     start, losses = _resume(network, optimizer, schedule, average, run, device)
     module: nn.Module = network
     if run.world_size > 1:
-        _join_process_group(device)
+        join_process_group(run.device)
         ids = [device.index] if device.type == "cuda" else None
         module = DistributedDataParallel(network, device_ids=ids)
 
@@ -151,11 +152,6 @@ def _follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> Non
                 average[name].copy_(value)
 
 
-def _join_process_group(device: torch.device) -> None:
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-
-
 def _save(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -188,7 +184,7 @@ def _resume(
     run: TrainRun,
     device: torch.device,
 ) -> tuple[int, list[float]]:
-    path = run.path / CHECKPOINT_FILE
+    path = (run.checkpoint_folder or run.path) / CHECKPOINT_FILE
     if not path.is_file():
         return 0, []
     try:
@@ -196,7 +192,7 @@ def _resume(
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-    except (RuntimeError, KeyError, ValueError, EOFError) as error:
+    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise ArtifactCorruptError(
             "checkpoint cannot be resumed",
             where=str(path),

@@ -1,0 +1,82 @@
+# Presage. `make help` lists the commands; `make demo` shows the whole chain, `make test` checks it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+REQUIREMENTS := $(wildcard requirements/*.txt)
+MODEL ?= all
+# Python's own buffering would hide progress when the output is piped.
+export PYTHONUNBUFFERED := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready .venv-triton/.ready  ## both environments (done by every other target)
+
+# The base interpreter: CPython 3.11 or 3.12, whichever is found first, with its venv module.
+$(VENV)/.ready: $(REQUIREMENTS) pyproject.toml
+	@echo "== environment of Presage: $(VENV)"
+	@bash requirements/system.sh $(VENV)
+	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/torch.txt
+	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements.txt
+	@$(PIP_INSTALL) --no-deps -r requirements/encoder.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-triton/.ready: requirements/server.txt requirements/server-pytorch.txt $(VENV)/.ready
+	@echo "== environment of tritonserver: .venv-triton"
+	@$(PY) -m embedded_triton install --pytorch
+	@touch $@
+
+demo: setup  ## train, export, prove, publish, serve and ask all three models; prints one table
+	@bash loadtest/demo.sh
+
+test: setup lint unit parity-tests integration  ## every check that CI runs
+
+lint: setup
+	@echo "== ruff, mypy, import-linter, config.pbtxt drift"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m export config --check
+
+unit: setup
+	@$(PY) -m pytest tests/unit -q -n 2 --dist loadgroup
+
+parity-tests: setup
+	@$(PY) -m pytest tests/parity -q -m "not slow"
+
+integration: setup
+	@$(PY) -m pytest tests/integration tests/load -q -m "not slow"
+
+slow: setup  ## what takes longer than CI allows
+	@$(PY) -m pytest tests -q -m slow
+
+train: setup  ## train MODEL=… (default all) on PRESAGE_DATA, fetched or generated data
+	@$(PY) -m training train $(MODEL)
+
+export: setup  ## export, prove and publish MODEL=… (default all)
+	@$(PY) -m export $(MODEL)
+
+parity: setup  ## prove the newest run of MODEL=… again, without publishing
+	@$(PY) -m export $(MODEL) --no-publish
+
+up: setup  ## start tritonserver on 127.0.0.1:9000 (HTTP), 9001 (gRPC), 9002 (metrics)
+	@$(PY) -m embedded_triton up --detach
+
+down:  ## stop exactly what `make up` started
+	@$(PY) -m embedded_triton down
+
+status: setup  ## models, versions, readiness
+	@$(PY) -m embedded_triton status
+
+clean:  ## remove what is generated, but neither environments nor runs nor published versions
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity up down status clean
