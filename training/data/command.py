@@ -1,0 +1,88 @@
+"""``python -m training data fetch|list|check``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from contract.errors import DataFileError
+from training.data.fetch import BASE_URL_VARIABLE, fetch, read_sources
+from training.data.metrics_csv import read_metrics_csv
+from training.data.row_report import RowReport
+from training.data.source import FETCHED_FOLDER
+from training.data.text_file import read_text
+from training.registry import all_specs
+
+TOP_FOLDERS = ("metrics", "logs", "rca")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Mount the subcommands of ``data``."""
+    commands = parser.add_subparsers(dest="data_command", required=True)
+    fetching = commands.add_parser("fetch", help="download the listed public files")
+    fetching.add_argument("--into", type=Path, default=FETCHED_FOLDER)
+    fetching.add_argument("--only", nargs="+", choices=TOP_FOLDERS, default=[])
+    fetching.add_argument(
+        "--base-url", help=f"mirror (default ${BASE_URL_VARIABLE})"
+    )
+    fetching.add_argument("--quiet", action="store_true", help="no progress bar")
+    commands.add_parser("list", help="what fetch would download")
+    check = commands.add_parser("check", help="read seed-format files and report bad rows")
+    check.add_argument("files", nargs="+", type=Path)
+
+
+def run_data_command(arguments: argparse.Namespace) -> int:
+    """Run one subcommand of ``data`` and return its exit code."""
+    if arguments.data_command == "fetch":
+        count = fetch(
+            arguments.into,
+            base_url=arguments.base_url,
+            only=arguments.only,
+            progress=not arguments.quiet,
+        )
+        total = len(read_sources())
+        print(f"fetched {count} of {total} listed files into {arguments.into}")
+        return 0
+    if arguments.data_command == "list":
+        for source in read_sources():
+            print(
+                f"{source.size_bytes:>9,}  {source.file}  {source.repository}@{source.commit[:8]}"
+            )
+        return 0
+    return max(_check(path) for path in arguments.files)
+
+
+def _check(path: Path) -> int:
+    """Print what is good and bad in one file; 0 when every row is good."""
+    report = RowReport()
+    try:
+        if ".tsv" in path.suffixes:
+            _check_labels(path, report)
+        else:
+            series = read_metrics_csv(path, report)
+            print(
+                f"{path}: step {series.step_seconds} s, channels {', '.join(series.channel_names)}"
+            )
+    except DataFileError as error:
+        print(f"error: {error}")
+        return error.exit_code
+    print(f"{path}: {report.describe()}")
+    for row in report.skipped[:20]:
+        print(f"  {row}")
+    return DataFileError.exit_code if report.skipped else 0
+
+
+def _check_labels(path: Path, report: RowReport) -> None:
+    """Any model's labels will do: the check does not know which model the file is for."""
+    known = {label for spec in all_specs() for label in spec.labels}
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        cell, tab, text = line.partition("\t")
+        unknown = [n for n in cell.split(",") if n.strip() and n.strip() not in known]
+        if not tab or not text.strip():
+            report.reject(path, number, "expected label<TAB>text")
+        elif unknown:
+            report.reject(path, number, f"unknown label {unknown[0]!r}")
+        else:
+            report.accept()
