@@ -1,0 +1,31 @@
+"""The forecaster's own command-line flags. No torch here, so that ``--help`` stays quick."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+WINDOWS_PER_EPOCH = 8_192
+
+
+def add_train_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--epochs",
+        type=float,
+        help=f"{WINDOWS_PER_EPOCH:,} random windows each (default: next 8, 12h 2)",
+    )
+    parser.add_argument("--seq-len", type=int, help="context length in steps")
+    parser.add_argument("--horizon", type=int, help="steps ahead")
+    parser.add_argument("--quantiles", help="rising, with 0.5 (default 0.1,0.5,0.9)")
+    parser.add_argument("--name", help="preset name of the run (default: the preset, or custom_…)")
+    parser.add_argument(
+        "--hold-out", default="", help="family/system,… never trained on, reported apart"
+    )
+    parser.add_argument(
+        "--origins", type=int, default=10, help="validation origins per series, 0 = every 12 steps"
+    )
+
+
+def add_predict_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="metrics CSV")
+    parser.add_argument("--step-seconds", type=int, help="default: from the file's timestamps")

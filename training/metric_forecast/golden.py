@@ -1,0 +1,107 @@
+"""Golden inputs: real windows from the validation parts, with the cases that break exports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from training.metric_forecast.data import Series, window_at
+from training.metric_forecast.network import ForecastSettings
+
+ROWS = 96
+QUESTIONS = 4
+
+
+def golden_rows(series: Sequence[Series], settings: ForecastSettings) -> dict[str, np.ndarray]:
+    """``series`` (ROWS, context), ``season_length`` (ROWS, 1): three quarters as they are, the
+    rest the same windows with gaps, short, constant, huge, tiny, negative and without a season.
+    """
+    order = spread_over_families(series)
+    rows, seasons = [], []
+    i = 0
+    while len(rows) < ROWS:
+        one = order[i % len(order)]
+        shift = (i // len(order)) * max(1, settings.horizon // 2)
+        origin = max(1, len(one.values) - settings.horizon - shift)
+        window = window_at(one.values, origin, settings.context_length)
+        season = one.season_length
+        if len(rows) % 4 == 3:
+            window, season = _variant(window, season, len(rows) // 4)
+        i += 1
+        # Nothing can be said about a window without a point; the clients refuse it.
+        if np.isfinite(window).any():
+            rows.append(window)
+            seasons.append([season])
+    return {
+        "series": np.stack(rows).astype(np.float32),
+        "season_length": np.array(seasons, dtype=np.int64),
+    }
+
+
+def _variant(window: np.ndarray, season: int, number: int) -> tuple[np.ndarray, int]:
+    random = np.random.default_rng(number)
+    window, length = window.copy(), len(window)
+    finite = window[np.isfinite(window)]
+    kind = number % 8
+    if kind == 0:
+        window[random.random(length) < 0.3] = np.nan
+    elif kind == 1:
+        start = length // 3
+        window[start : start + length // 3] = np.nan
+    elif kind == 2:
+        window[: length - max(2, length // 8)] = np.nan
+    elif kind == 3:
+        window[:] = finite[-1] if len(finite) else 1.0
+    elif kind == 4:
+        window = window * np.float32(1e12)
+    elif kind == 5:
+        window = window * np.float32(-1e-9)
+    elif kind == 6:
+        window[-max(1, length // 20) :] = np.nan
+    else:
+        season = 0
+    return window, season
+
+
+def golden_questions(series: Sequence[Series], settings: ForecastSettings) -> list[dict[str, Any]]:
+    """Series as a user would send them; null is a missing point."""
+    questions = []
+    for one in spread_over_families(series):
+        origin = len(one.values) - settings.horizon
+        window = window_at(one.values, origin, settings.context_length)
+        finite = window[np.isfinite(window)]
+        if len(finite) < len(window) // 2 or finite.max() == finite.min():
+            continue
+        first = int(np.argmax(np.isfinite(window)))
+        questions.append(
+            {
+                "name": f"{one.family}/{one.name}",
+                "step_seconds": one.step_seconds,
+                "unit": "the metric's own",
+                "values": [
+                    float(value) if np.isfinite(value) else None for value in window[first:]
+                ],
+            }
+        )
+        if len(questions) == QUESTIONS:
+            break
+    return questions
+
+
+def spread_over_families(series: Sequence[Series]) -> list[Series]:
+    """Systems in turn: one series of each family, system by system, then their further ones."""
+    seen: dict[tuple[str, str], int] = {}
+    keyed = []
+    for i, one in enumerate(series):
+        turn = seen.get((one.family, one.system), 0)
+        seen[one.family, one.system] = turn + 1
+        keyed.append((turn, i, one))
+    systems: dict[str, list[str]] = {}
+    for _, _, one in keyed:
+        names = systems.setdefault(one.family, [])
+        if one.system not in names:
+            names.append(one.system)
+    keyed.sort(key=lambda item: (item[0], systems[item[2].family].index(item[2].system), item[1]))
+    return [one for _, _, one in keyed]

@@ -1,0 +1,75 @@
+"""The served contract of a forecaster: tensors, sizes, tolerances. No torch here."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from contract.errors import InputError
+from contract.manifest import Graph, Tensor, Tolerance
+
+# Preset → (context length, horizon) in steps.
+PRESETS: dict[str, tuple[int, int]] = {"next": (30, 1), "12h": (2016, 144)}
+DEFAULT_QUANTILES = (0.1, 0.5, 0.9)
+SOURCES = ("lstm", "seasonal", "last")
+
+
+class Sizes(Protocol):
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def horizon(self) -> int: ...
+    @property
+    def quantiles(self) -> tuple[float, ...]: ...
+
+
+def preset_graph(preset: str) -> Graph:
+    """The graph of ``next`` or ``12h``. Raises InputError: a custom run carries its own."""
+    if preset not in PRESETS:
+        raise InputError(
+            f"metric_forecast: no preset {preset!r}", expected=f"one of {', '.join(PRESETS)}"
+        )
+    return make_graph(preset, *PRESETS[preset], DEFAULT_QUANTILES)
+
+
+def graph_of(name: str, settings: Sizes) -> Graph:
+    """The graph of any run from its settings."""
+    return make_graph(name, settings.context_length, settings.horizon, settings.quantiles)
+
+
+def make_graph(name: str, context_length: int, horizon: int, quantiles: tuple[float, ...]) -> Graph:
+    max_batch_size = 256 if context_length < 168 else 64
+    return Graph(
+        triton_name=f"metric_forecast_{name}",
+        inputs=(
+            Tensor(name="series", dtype="FP32", dims=(context_length,), unit="the metric's own"),
+            Tensor(name="season_length", dtype="INT64", dims=(1,), unit="steps a day, 0 = none"),
+        ),
+        outputs=(
+            Tensor(
+                name="forecast",
+                dtype="FP32",
+                dims=(horizon, len(quantiles)),
+                unit="the metric's own",
+            ),
+            Tensor(name="source", dtype="INT32", dims=(1,)),
+        ),
+        max_batch_size=max_batch_size,
+        instance_count=2,
+        max_length=context_length,
+        parity_batches=(1, 2, 7, max_batch_size),
+        parity_lengths=tuple(sorted({min(n, context_length) for n in (1, 8, 64, context_length)})),
+        tolerances={
+            "forecast": Tolerance(maximum=1e-4, percentile_99_9=2e-5, relative_to_input=True),
+            "source": Tolerance(maximum=0.0, percentile_99_9=0.0),
+        },
+        parameters={
+            "context_length": str(context_length),
+            "horizon": str(horizon),
+            "quantiles": ",".join(f"{quantile:g}" for quantile in quantiles),
+            "unit": "input",
+            "sources": ",".join(SOURCES),
+            "step": "any; finer than 300 s is averaged to 300 s first"
+            if horizon == 144
+            else "any, as given",
+        },
+    )

@@ -1,0 +1,356 @@
+"""``LSTMForecast``: an LSTM over segments of one series, a seasonal skip, and a back-test.
+
+Everything between the raw window and the forecast in the metric's own unit is inside the module,
+so that the exported graph needs no client-side arithmetic. Three parts:
+
+- ``ForecastCore``: running instance normalisation, the LSTM, and a decoder that answers all steps
+  of the horizon at once. Its forecast is a weighted sum of simple curves (last value, yesterday,
+  mean of the days, recent means) plus a residual. The LSTM is causal and so is the normalisation:
+  its state at an earlier segment is exactly what it would have known then. One pass therefore
+  gives the forecast *and* its back-tests, and training learns from many origins of one window.
+- the experts ``seasonal`` and ``last``, gathered from the raw window without any rounding.
+- ``LSTMForecast``: picks per row among the three by their errors on the window's own tail.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.metric_forecast.graph import DEFAULT_QUANTILES
+
+# Larger magnitudes count as missing, as do NaN and infinities: sums of a window stay finite.
+LARGEST_MAGNITUDE = 1e30
+# Below this share of the level, variation is float32 rounding.
+_SMALLEST_RELATIVE_SCALE = 1e-6
+_CURVES = 7
+
+
+@dataclass(frozen=True)
+class ForecastSettings:
+    """Architecture of one preset. Lengths in steps."""
+
+    context_length: int
+    horizon: int
+    quantiles: tuple[float, ...] = DEFAULT_QUANTILES
+    # Steps the LSTM reads at once; shorter segments cost time, longer ones detail.
+    segment_length: int = 1
+    hidden_size: int = 64
+    seasonal_days: int = 7
+    recent_steps: tuple[int, int] = (3, 12)
+    # How many earlier origins, one (whole-segment) horizon apart, judge the experts.
+    backtests: int = 12
+    # An expert replaces the LSTM only if its back-test error is below this share of the LSTM's.
+    challenger_share: float = 0.8
+
+    def __post_init__(self) -> None:
+        if list(self.quantiles) != sorted(set(self.quantiles)) or 0.5 not in self.quantiles:
+            raise ValueError(f"quantiles must rise and hold 0.5, got {self.quantiles}")
+
+    @property
+    def padded_length(self) -> int:
+        """Context length rounded up to whole segments (padding is missing points, on the left)."""
+        return math.ceil(self.context_length / self.segment_length) * self.segment_length
+
+    @property
+    def padded_horizon(self) -> int:
+        return math.ceil(self.horizon / self.segment_length) * self.segment_length
+
+    @property
+    def median_index(self) -> int:
+        return self.quantiles.index(0.5)
+
+    def origins(self, count: int) -> list[int]:
+        """The window's end and up to ``count`` earlier origins, in padded steps, newest first."""
+        earlier = (self.padded_length - self.padded_horizon * i for i in range(count + 1))
+        return [origin for origin in earlier if origin >= self.segment_length]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> ForecastSettings:
+        """Raises TypeError or ValueError for settings of another architecture."""
+        tuples = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
+        return cls(**tuples)
+
+
+def settings_for(
+    context_length: int, horizon: int, quantiles: tuple[float, ...]
+) -> ForecastSettings:
+    """Sensible architecture for any lengths; ``next`` and ``12h`` are (30, 1) and (2016, 144)."""
+    short = context_length < 168
+    return ForecastSettings(
+        context_length=context_length,
+        horizon=horizon,
+        quantiles=quantiles,
+        segment_length=1 if short else round(context_length / 84),
+        recent_steps=(3, 12) if short else (12, 72),
+        backtests=max(2, min(12, 16 // horizon)),
+    )
+
+
+def _compress(ratio: Tensor) -> Tensor:
+    """Sign-preserving log: outliers of any size stay in the LSTM's range."""
+    return torch.sign(ratio) * torch.log(1 + ratio.abs())
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the last axis where mask is 1; 0 where nothing is."""
+    return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)
+
+
+class ForecastCore(nn.Module):
+    """The LSTM with its curves, at several origins of the same window at once."""
+
+    def __init__(self, settings: ForecastSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        segment, hidden = settings.segment_length, settings.hidden_size
+        self.segments_ahead = settings.padded_horizon // segment
+        self.origins = settings.origins(settings.backtests)
+        self.embed = nn.Linear(3 * segment, hidden)
+        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        self.positions = nn.Parameter(torch.randn(self.segments_ahead, 16) * 0.1)
+        self.decoder = nn.Linear(hidden + 16 + 2 * segment + 6, 2 * hidden)
+        quantile_steps = segment * len(settings.quantiles)
+        self.head = nn.Linear(2 * hidden, quantile_steps + _CURVES)
+        with torch.no_grad():
+            self.head.weight[:segment] *= 0.1
+
+    def forward(
+        self, series: Tensor, season_length: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """
+        series: float32 (batch, context_length), own unit, NaN = missing
+        season_length: int64 (batch, 1), steps a day, 0 = none
+
+        Returns, per origin: LSTM quantiles (batch, origins, horizon, quantiles), seasonal curve
+        (batch, origins, horizon), last value (batch, origins), scale (batch, origins); own unit.
+        """
+        filled, mask = self.clean(series)
+        last, newest = self._last_values(filled, mask)
+        states, scales, counts = self._encode(filled - newest, mask, newest)
+        curves, scalars = self._curves(filled, mask, last, season_length)
+
+        settings, horizon = self.settings, self.settings.horizon
+        at = [origin // settings.segment_length - 1 for origin in self.origins]
+        state = torch.stack([states[:, i] for i in at], 1)
+        scale = torch.stack([scales[:, i] for i in at], 1)
+        count = torch.stack([counts[:, i] for i in at], 1)
+        floor = _SMALLEST_RELATIVE_SCALE * last.abs() + 1e-20
+        divisor = torch.maximum(scale, floor)
+
+        shape = (len(self.origins), self.segments_ahead, settings.segment_length)
+        seen = torch.cat(
+            [
+                _compress(curves[1] / divisor.unsqueeze(-1)).reshape(-1, *shape),
+                _compress(curves[3] / divisor.unsqueeze(-1)).reshape(-1, *shape),
+            ],
+            -1,
+        )
+        known = torch.stack(
+            [_compress(value / divisor) for value in scalars[:4]]
+            + [scalars[4], 0.25 * torch.log(1 + count)],
+            -1,
+        )
+        context = torch.cat([state, known], -1).unsqueeze(2)
+        context = context.expand(-1, -1, self.segments_ahead, -1)
+        positions = self.positions.expand(context.shape[0], len(self.origins), -1, -1)
+        decoded = self.head(F.gelu(self.decoder(torch.cat([context, positions, seen], -1))))
+
+        weights = torch.softmax(decoded[..., -_CURVES:], -1)
+        steps = decoded[..., :-_CURVES].reshape(-1, *shape[:2], len(settings.quantiles), shape[2])
+        base = sum(
+            weights[..., i : i + 1] * curve.reshape(-1, *shape)
+            for i, curve in enumerate(curves)
+            if i > 0  # curve 0 is the last value: zero in these units
+        )
+        unit = scale.reshape(-1, shape[0], 1, 1)
+        median = last.reshape(-1, shape[0], 1, 1) + base + unit * steps[..., 0, :]
+        quantiles = self._spread(median, unit, F.softplus(steps[..., 1:, :]))
+        lstm = torch.stack([q.flatten(2)[..., :horizon] for q in quantiles], -1)
+        seasonal = last.unsqueeze(-1) + curves[1][..., :horizon]
+        return lstm, seasonal, last, scale
+
+    def clean(self, series: Tensor) -> tuple[Tensor, Tensor]:
+        """Padded window with 0 for missing points, and its 0/1 mask; both (batch, padded)."""
+        finite = series.abs() <= LARGEST_MAGNITUDE
+        filled = torch.where(finite, series, torch.zeros_like(series))
+        pad = self.settings.padded_length - self.settings.context_length
+        return F.pad(filled, (pad, 0)), F.pad(finite.to(series.dtype), (pad, 0))
+
+    def _last_values(self, filled: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Last finite value before each origin (batch, origins) and in the window (batch, 1)."""
+        length = self.settings.padded_length
+        order = mask * torch.arange(1, length + 1, dtype=mask.dtype, device=mask.device)
+        found = torch.stack([order[:, :origin].amax(1) for origin in self.origins], 1)
+        last = torch.gather(filled, 1, (found - 1).clamp(min=0).to(torch.int64))
+        # The newest of all is taken off before summing, so that 1e12 bytes keep their detail.
+        newest = order.amax(1, keepdim=True)
+        return last, torch.gather(filled, 1, (newest - 1).clamp(min=0).to(torch.int64))
+
+    def _encode(
+        self, anchored: Tensor, mask: Tensor, newest: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """States (batch, segments, hidden), scales and counts (batch, segments).
+
+        Mean and scale (mean absolute deviation) are running ones: segment i is normalised by what
+        was known at its own end.
+        """
+        segments = (-1, self.settings.padded_length // self.settings.segment_length)
+        shape = (*segments, self.settings.segment_length)
+        values, seen = (anchored * mask).reshape(shape), mask.reshape(shape)
+        counts = torch.cumsum(seen.sum(-1), 1)
+        mean = torch.cumsum(values.sum(-1), 1) / counts.clamp(min=1.0)
+        deviation = (values - mean.unsqueeze(-1)) * seen
+        scales = torch.cumsum(deviation.abs().sum(-1), 1) / counts.clamp(min=1.0)
+        floor = _SMALLEST_RELATIVE_SCALE * newest.abs() + 1e-20
+        divisor = torch.maximum(scales, floor).unsqueeze(-1)
+
+        both = mask[:, 1:] * mask[:, :-1]
+        change = F.pad((anchored[:, 1:] - anchored[:, :-1]) * both, (1, 0)).reshape(shape)
+        features = [_compress(deviation / divisor), _compress(change / divisor), seen]
+        states, _ = self.lstm(self.embed(torch.cat(features, -1)))
+        return states, scales, counts
+
+    def _curves(
+        self, filled: Tensor, mask: Tensor, last: Tensor, season_length: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Simple forecasts relative to the origin's last value, (batch, origins, padded horizon):
+        last, yesterday, yesterday at today's level, mean of days, the same at today's level, two
+        recent means. And (batch, origins): both level shifts, both recent means, seasonal share.
+        """
+        recent, longer = self.settings.recent_steps
+        device, ahead = filled.device, self.settings.padded_horizon
+        season = season_length.clamp(min=1).unsqueeze(-1)
+        # Step 1 is the first one ahead; the steps up to 0 measure how today differs from then.
+        step = torch.arange(1 - recent, ahead + 1, device=device).reshape(1, 1, -1)
+        origins = torch.tensor(self.origins, device=device).reshape(1, -1, 1)
+        periods = torch.div((step - 1).clamp(min=0), season, rounding_mode="trunc") + 1
+        has_season = (season_length >= 2).to(filled.dtype).unsqueeze(-1)
+
+        total = torch.zeros_like(last).unsqueeze(-1)
+        number, yesterday, found = total, total, total
+        for day in range(self.settings.seasonal_days):
+            index = origins + step - 1 - season * (periods + day)
+            inside = (index >= 0).to(filled.dtype) * has_season
+            flat = index.clamp(min=0).flatten(1)
+            there = torch.gather(mask, 1, flat).reshape(inside.shape) * inside
+            value = torch.gather(filled, 1, flat).reshape(inside.shape) - last.unsqueeze(-1)
+            yesterday = torch.where((there - found) > 0.5, value, yesterday)
+            found = torch.maximum(found, there)
+            total = total + there * value
+            number = number + there
+        of_days = total / number.clamp(min=1.0)
+
+        now, now_mask, means = [], [], []
+        for i, origin in enumerate(self.origins):
+            for steps in (recent, longer):
+                start = max(0, origin - steps)
+                values = filled[:, start:origin] - last[:, i : i + 1]
+                means.append(_masked_mean(values, mask[:, start:origin]))
+                if steps == recent:
+                    pad = recent - (origin - start)
+                    now.append(F.pad(values, (pad, 0)))
+                    now_mask.append(F.pad(mask[:, start:origin], (pad, 0)))
+        current = torch.stack(now, 1)
+        comparable = torch.stack(now_mask, 1) * found[..., :recent]
+        shift = _masked_mean(current - yesterday[..., :recent], comparable)
+        shift_of_days = _masked_mean(current - of_days[..., :recent], comparable)
+        short_mean, long_mean = torch.stack(means[0::2], 1), torch.stack(means[1::2], 1)
+
+        seasonal, available = yesterday[..., recent:], found[..., recent:]
+        of_days = of_days[..., recent:]
+        curves = [
+            torch.zeros_like(seasonal),
+            seasonal,
+            seasonal + available * shift.unsqueeze(-1),
+            of_days,
+            of_days + available * shift_of_days.unsqueeze(-1),
+            short_mean.unsqueeze(-1).expand_as(seasonal),
+            long_mean.unsqueeze(-1).expand_as(seasonal),
+        ]
+        return curves, [shift, shift_of_days, short_mean, long_mean, available.mean(-1)]
+
+    def _spread(self, median: Tensor, unit: Tensor, widths: Tensor) -> list[Tensor]:
+        """Quantiles in order. Widths are not negative, so quantiles cannot cross."""
+        middle = self.settings.median_index
+        quantiles = [median]
+        for i in range(middle - 1, -1, -1):
+            quantiles.insert(0, quantiles[0] - unit * widths[..., i, :])
+        for i in range(middle, len(self.settings.quantiles) - 1):
+            quantiles.append(quantiles[-1] + unit * widths[..., i, :])
+        return quantiles
+
+
+class LSTMForecast(nn.Module):
+    """The exported network.
+
+    series: float32 (batch, context_length), metric's own unit, NaN = missing, padded on the left
+    season_length: int64 (batch, 1), steps a day, 0 = none
+    → forecast: float32 (batch, horizon, quantiles), metric's own unit
+    → source: int32 (batch, 1), index into graph.SOURCES
+
+    A window without one finite point is answered with NaN.
+    """
+
+    def __init__(self, settings: ForecastSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.core = ForecastCore(settings)
+
+    def forward(self, series: Tensor, season_length: Tensor) -> tuple[Tensor, Tensor]:
+        lstm, seasonal, last, _ = self.core(series, season_length)
+        filled, mask = self.core.clean(series)
+        middle, horizon = self.settings.median_index, self.settings.horizon
+        source = self.choose(filled, mask, lstm[..., middle], seasonal, last)
+
+        median = lstm[:, 0, :, middle]
+        expert = torch.where(source == 1, seasonal[:, 0], last[:, :1].expand(-1, horizon))
+        # The band keeps the LSTM's widths around whichever median was chosen.
+        moved = torch.where(source == 0, median, expert).unsqueeze(-1)
+        around = moved + (lstm[:, 0] - median.unsqueeze(-1))
+        forecast = torch.where((source == 0).unsqueeze(-1), lstm[:, 0], around)
+        empty = (mask.amax(1) < 0.5).reshape(-1, 1, 1)
+        forecast = torch.where(empty, torch.full_like(forecast, math.nan), forecast)
+        return forecast, source.to(torch.int32)
+
+    def choose(
+        self, filled: Tensor, mask: Tensor, median: Tensor, seasonal: Tensor, last: Tensor
+    ) -> Tensor:
+        """Index into graph.SOURCES, int64 (batch, 1), from the errors at the earlier origins.
+
+        Strict comparisons: on a tie (a constant, or nothing to judge by) the LSTM stays.
+        """
+        horizon = self.settings.horizon
+        of_lstm = torch.zeros_like(last[:, :1])
+        of_seasonal, of_last = of_lstm, of_lstm
+        for i, origin in enumerate(self.core.origins):
+            if i == 0:
+                continue
+            # Nothing was known yet at an origin before the first point: no judgement there.
+            known = mask[:, :origin].amax(1, keepdim=True)
+            weight = mask[:, origin : origin + horizon] * known
+            truth = filled[:, origin : origin + horizon]
+            of_lstm = of_lstm + _total(weight, truth - median[:, i])
+            of_seasonal = of_seasonal + _total(weight, truth - seasonal[:, i])
+            of_last = of_last + _total(weight, truth - last[:, i : i + 1])
+        bar = self.settings.challenger_share * of_lstm
+        challenger = torch.minimum(of_seasonal, of_last)
+        expert = torch.where(of_last < of_seasonal, 2, 1)
+        # Where yesterday is unknown the seasonal curve is the last value: call it that.
+        expert = torch.where(of_last == of_seasonal, 2, expert)
+        return torch.where(challenger < bar, expert, 0)
+
+
+def _total(weight: Tensor, error: Tensor) -> Tensor:
+    return (weight * error.abs()).sum(1, keepdim=True)
