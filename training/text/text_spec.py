@@ -1,0 +1,116 @@
+"""What the specs of the text models share: tensors, golden rows, parity rows, decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from contract.manifest import Front, Graph, Manifest, Tensor, Tolerance
+from training.artifact import Artifact
+from training.spec import Arrays, Decisions, Padding
+from training.text.text_batch import MaskedTokenizer
+
+PADDED_SHARE: dict[Padding, float] = {"none": 0.0, "half": 0.5, "most": 0.9}
+FRONT_MODULES = ("training.text.text_batch",)
+
+
+def text_graph(
+    triton_name: str, labels: Sequence[str], max_tokens: int, *, max_batch_size: int = 32
+) -> Graph:
+    """The classifier's graph: token ids → calibrated probabilities."""
+    lengths = sorted({length for length in (1, 8, 64) if length < max_tokens} | {max_tokens})
+    return Graph(
+        triton_name=triton_name,
+        inputs=(
+            Tensor(name="input_ids", dtype="INT64", dims=(-1,), unit="token"),
+            Tensor(name="attention_mask", dtype="INT64", dims=(-1,), unit="1 = token, 0 = padding"),
+        ),
+        outputs=(
+            Tensor(name="probabilities", dtype="FP32", dims=(len(labels),), unit="probability"),
+        ),
+        max_batch_size=max_batch_size,
+        max_length=max_tokens,
+        parity_batches=tuple(sorted({1, 2, 7, max_batch_size})),
+        parity_lengths=tuple(lengths),
+        tolerances={"probabilities": Tolerance(maximum=1e-4, percentile_99_9=2e-5)},
+        parameters={"labels": ",".join(labels), "max_tokens": str(max_tokens)},
+    )
+
+
+def text_front(
+    triton_name: str,
+    module: str,
+    outputs: tuple[Tensor, ...],
+    *,
+    optional_inputs: tuple[Tensor, ...] = (),
+    max_batch_size: int = 256,
+) -> Front:
+    """The front that reads ``text`` (and ``optional_inputs``) and answers ``outputs``."""
+    return Front(
+        triton_name=triton_name,
+        inputs=(Tensor(name="text", dtype="BYTES", dims=(1,), unit="UTF-8"), *optional_inputs),
+        outputs=outputs,
+        max_batch_size=max_batch_size,
+        module=module,
+        modules=FRONT_MODULES,
+        files=("tokenizer.json",),
+    )
+
+
+def golden_rows(tokenizer: MaskedTokenizer, texts: Sequence[str]) -> Arrays:
+    """Token ids of real texts, padded to ``max_tokens``: int64 (rows, max_tokens) each.
+
+    Repeats are dropped; a last row holds one token alone, the shortest there can be.
+    """
+    masked = list(dict.fromkeys(tokenizer.mask(text) for text in texts))
+    rows = tokenizer.encode(masked)
+    rows.append(rows[0][:1])
+    input_ids, attention_mask = tokenizer.pad(rows, tokenizer.max_tokens)
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def text_parity_inputs(artifact: Artifact, batch: int, length: int, padding: Padding) -> Arrays:
+    """Rows of exactly ``length`` positions from the golden rows; ``padding`` of each is padding.
+
+    A golden row that is too short goes on with the words of the next; one that is too long is
+    cut, its last token kept, as the tokenizer's own truncation does.
+    """
+    golden = artifact.golden()
+    ids, mask = golden["input_ids"], golden["attention_mask"].astype(bool)
+    rows = [row[keep] for row, keep in zip(ids, mask, strict=True) if keep.sum() > 2]
+    real = max(1, length - int(round(length * PADDED_SHARE[padding])))
+    first = int(np.random.default_rng([batch, length, real]).integers(len(rows)))
+    input_ids = np.zeros((batch, length), dtype=np.int64)
+    attention_mask = np.zeros((batch, length), dtype=np.int64)
+    for index in range(batch):
+        input_ids[index, :real] = _row_of(rows, first + index, real)
+        attention_mask[index, :real] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def _row_of(rows: list[np.ndarray], start: int, length: int) -> np.ndarray:
+    first = rows[start % len(rows)]
+    opening, closing = first[:1], first[-1:]
+    if length == 1:
+        return opening
+    words = [first[1:-1]]
+    following = start
+    while sum(map(len, words)) < length - 2:
+        following += 1
+        words.append(rows[following % len(rows)][1:-1])
+    return np.concatenate([opening, np.concatenate(words)[: length - 2], closing])
+
+
+def decide_label(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> Decisions:
+    """One of two labels: is P(last label) at or above its threshold? values (rows, 1)."""
+    score = outputs["probabilities"][:, -1:].astype(np.float64)
+    margins = score - manifest.thresholds[manifest.labels[-1]]
+    return Decisions((margins >= 0).astype(np.int64), np.abs(margins))
+
+
+def decide_labels(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> Decisions:
+    """Each label for itself, at or above its threshold: values (rows, labels)."""
+    thresholds = np.array([manifest.thresholds[label] for label in manifest.labels])
+    margins = outputs["probabilities"].astype(np.float64) - thresholds
+    return Decisions((margins >= 0).astype(np.int64), np.abs(margins))
