@@ -79,7 +79,7 @@ def text_parity_inputs(artifact: Artifact, batch: int, length: int, padding: Pad
     golden = artifact.golden()
     ids, mask = golden["input_ids"], golden["attention_mask"].astype(bool)
     rows = [row[keep] for row, keep in zip(ids, mask, strict=True) if keep.sum() > 2]
-    real = max(1, length - int(round(length * PADDED_SHARE[padding])))
+    real = max(1, length - round(length * PADDED_SHARE[padding]))
     first = int(np.random.default_rng([batch, length, real]).integers(len(rows)))
     input_ids = np.zeros((batch, length), dtype=np.int64)
     attention_mask = np.zeros((batch, length), dtype=np.int64)
