@@ -12,7 +12,7 @@ def add_train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--epochs",
         type=float,
-        help=f"{WINDOWS_PER_EPOCH:,} random windows each (default: next 8, 12h 2)",
+        help=f"{WINDOWS_PER_EPOCH:,} random windows each (default: next 6, 12h 3)",
     )
     parser.add_argument("--seq-len", type=int, help="context length in steps")
     parser.add_argument("--horizon", type=int, help="steps ahead")

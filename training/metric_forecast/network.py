@@ -28,7 +28,9 @@ from training.metric_forecast.graph import DEFAULT_QUANTILES
 LARGEST_MAGNITUDE = 1e30
 # Below this share of the level, variation is float32 rounding.
 _SMALLEST_RELATIVE_SCALE = 1e-6
-_CURVES = 7
+_CURVES = 8
+# Sorts after every value there can be.
+_BEYOND = 3e38
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,10 @@ class ForecastSettings:
     recent_steps: tuple[int, int] = (3, 12)
     # How many earlier origins, one (whole-segment) horizon apart, judge the experts.
     backtests: int = 12
+    # Weight of a curve's earlier errors after each further origin.
+    memory: float = 0.9
     # An expert replaces the LSTM only if its back-test error is below this share of the LSTM's.
-    challenger_share: float = 0.8
+    challenger_share: float = 0.6
 
     def __post_init__(self) -> None:
         if list(self.quantiles) != sorted(set(self.quantiles)) or 0.5 not in self.quantiles:
@@ -94,7 +98,7 @@ def settings_for(
         quantiles=quantiles,
         segment_length=1 if short else round(context_length / 84),
         recent_steps=(3, 12) if short else (12, 72),
-        backtests=max(2, min(12, 16 // horizon)),
+        backtests=max(4, min(12, 16 // horizon)),
     )
 
 
@@ -106,6 +110,23 @@ def _compress(ratio: Tensor) -> Tensor:
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the last axis where mask is 1; 0 where nothing is."""
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)
+
+
+def _median(columns: list[Tensor], number: Tensor) -> Tensor:
+    """Elementwise median of the ``number`` entries below ``_BEYOND``; 0 where there is none.
+
+    Odd-even transposition: minima and maxima only, the same bits in every runtime.
+    """
+    ordered, size = list(columns), len(columns)
+    for turn in range(size):
+        for i in range(turn % 2, size - 1, 2):
+            low, high = ordered[i], ordered[i + 1]
+            ordered[i], ordered[i + 1] = torch.minimum(low, high), torch.maximum(low, high)
+    median = torch.zeros_like(ordered[0])
+    for count in range(1, size + 1):
+        middle = 0.5 * (ordered[(count - 1) // 2] + ordered[count // 2])
+        median = torch.where((number - count).abs() < 0.5, middle, median)
+    return median
 
 
 class ForecastCore(nn.Module):
@@ -120,9 +141,10 @@ class ForecastCore(nn.Module):
         self.embed = nn.Linear(3 * segment, hidden)
         self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
         self.positions = nn.Parameter(torch.randn(self.segments_ahead, 16) * 0.1)
-        self.decoder = nn.Linear(hidden + 16 + 2 * segment + 6, 2 * hidden)
+        self.decoder = nn.Linear(hidden + 16 + 2 * segment + 6 + _CURVES, 2 * hidden)
         quantile_steps = segment * len(settings.quantiles)
         self.head = nn.Linear(2 * hidden, quantile_steps + _CURVES)
+        self.trust = nn.Parameter(torch.tensor(2.0))
         with torch.no_grad():
             self.head.weight[:segment] *= 0.1
 
@@ -157,17 +179,20 @@ class ForecastCore(nn.Module):
             ],
             -1,
         )
+        record = self._record(filled, mask, last, curves, divisor)
         known = torch.stack(
             [_compress(value / divisor) for value in scalars[:4]]
             + [scalars[4], 0.25 * torch.log(1 + count)],
             -1,
         )
+        known = torch.cat([known, record], -1)
         context = torch.cat([state, known], -1).unsqueeze(2)
         context = context.expand(-1, -1, self.segments_ahead, -1)
         positions = self.positions.expand(context.shape[0], len(self.origins), -1, -1)
         decoded = self.head(F.gelu(self.decoder(torch.cat([context, positions, seen], -1))))
 
-        weights = torch.softmax(decoded[..., -_CURVES:], -1)
+        logits = decoded[..., -_CURVES:] - self.trust * record.unsqueeze(2)
+        weights = torch.softmax(logits, -1)
         steps = decoded[..., :-_CURVES].reshape(-1, *shape[:2], len(settings.quantiles), shape[2])
         base = sum(
             weights[..., i : i + 1] * curve.reshape(-1, *shape)
@@ -226,8 +251,9 @@ class ForecastCore(nn.Module):
         self, filled: Tensor, mask: Tensor, last: Tensor, season_length: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Simple forecasts relative to the origin's last value, (batch, origins, padded horizon):
-        last, yesterday, yesterday at today's level, mean of days, the same at today's level, two
-        recent means. And (batch, origins): both level shifts, both recent means, seasonal share.
+        last, yesterday, yesterday at today's level, median of days, the same at today's level,
+        mean of days, two recent means. And (batch, origins): both level shifts, both recent means,
+        share of steps with a seasonal value.
         """
         recent, longer = self.settings.recent_steps
         device, ahead = filled.device, self.settings.padded_horizon
@@ -239,7 +265,7 @@ class ForecastCore(nn.Module):
         has_season = (season_length >= 2).to(filled.dtype).unsqueeze(-1)
 
         total = torch.zeros_like(last).unsqueeze(-1)
-        number, yesterday, found = total, total, total
+        number, yesterday, found, days = total, total, total, []
         for day in range(self.settings.seasonal_days):
             index = origins + step - 1 - season * (periods + day)
             inside = (index >= 0).to(filled.dtype) * has_season
@@ -250,7 +276,8 @@ class ForecastCore(nn.Module):
             found = torch.maximum(found, there)
             total = total + there * value
             number = number + there
-        of_days = total / number.clamp(min=1.0)
+            days.append(torch.where(there > 0.5, value, torch.full_like(value, _BEYOND)))
+        of_days = _median(days, number)
 
         now, now_mask, means = [], [], []
         for i, origin in enumerate(self.origins):
@@ -270,16 +297,45 @@ class ForecastCore(nn.Module):
 
         seasonal, available = yesterday[..., recent:], found[..., recent:]
         of_days = of_days[..., recent:]
+        mean = (total / number.clamp(min=1.0))[..., recent:]
         curves = [
             torch.zeros_like(seasonal),
             seasonal,
             seasonal + available * shift.unsqueeze(-1),
             of_days,
             of_days + available * shift_of_days.unsqueeze(-1),
+            mean,
             short_mean.unsqueeze(-1).expand_as(seasonal),
             long_mean.unsqueeze(-1).expand_as(seasonal),
         ]
         return curves, [shift, shift_of_days, short_mean, long_mean, available.mean(-1)]
+
+    def _record(
+        self, filled: Tensor, mask: Tensor, last: Tensor, curves: list[Tensor], divisor: Tensor
+    ) -> Tensor:
+        """Log of each curve's mean error over the earlier origins of the window, above the best
+        curve's: float32 (batch, origins, curves), 0 for the best and where nothing is known.
+        """
+        horizon = self.settings.horizon
+        number = torch.zeros_like(last[:, :1])
+        total = torch.zeros_like(number).unsqueeze(-1).expand(-1, -1, _CURVES)[:, 0]
+        records = []
+        for i in range(len(self.origins) - 1, -1, -1):
+            mean = total / number.clamp(min=1.0)
+            best = mean.amin(-1, keepdim=True)
+            smallest = 0.01 * divisor[:, i : i + 1]
+            record = torch.log((mean + smallest) / (best + smallest))
+            records.insert(0, torch.where(number > 0.5, record, torch.zeros_like(record)))
+            if i == 0:
+                break
+            origin = self.origins[i]
+            known = mask[:, :origin].amax(1, keepdim=True)
+            weight = mask[:, origin : origin + horizon] * known
+            truth = filled[:, origin : origin + horizon] - last[:, i : i + 1]
+            errors = [_total(weight, truth - curve[:, i, :horizon]) for curve in curves]
+            total = self.settings.memory * total + torch.cat(errors, -1)
+            number = self.settings.memory * number + weight.sum(1, keepdim=True)
+        return torch.stack(records, 1)
 
     def _spread(self, median: Tensor, unit: Tensor, widths: Tensor) -> list[Tensor]:
         """Quantiles in order. Widths are not negative, so quantiles cannot cross."""

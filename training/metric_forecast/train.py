@@ -27,6 +27,7 @@ from training.run import TrainRun
 
 WEIGHTS_FILE = "forecast.pt"
 METADATA_FILE = "metadata.json"
+BATCH_SIZE = 64
 _MEDIAN_WEIGHT = 4.0
 
 
@@ -69,10 +70,9 @@ def learn(
 ) -> list[float]:
     """Train the core on many origins of each window; returns the loss of every step."""
     settings, core = network.settings, network.core
-    batch = batch_size(settings)
 
     def draw(random: np.random.Generator) -> Batch:
-        series, target, season = sampler.draw(random, batch)
+        series, target, season = sampler.draw(random, BATCH_SIZE)
         return {
             "series": torch.from_numpy(series),
             "target": torch.from_numpy(target),
@@ -144,20 +144,16 @@ def scaled_pinball(
     return (total.clamp(max=50.0) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def batch_size(settings: ForecastSettings) -> int:
-    return 64 if settings.segment_length > 1 else 256
-
-
 def loop_settings(
     settings: ForecastSettings, epochs: float | None, world_size: int
 ) -> LoopSettings:
     if epochs is None:
-        epochs = 8 if settings.segment_length == 1 else 2
+        epochs = 6 if settings.segment_length == 1 else 3
     if epochs <= 0:
         raise InputError("nothing to train", where="--epochs", expected="> 0", got=str(epochs))
     windows = epochs * WINDOWS_PER_EPOCH
-    steps = max(2, round(windows / (batch_size(settings) * world_size)))
-    return LoopSettings(steps=steps, learning_rate=3e-3, ema_decay=0.98)
+    steps = max(2, round(windows / (BATCH_SIZE * world_size)))
+    return LoopSettings(steps=steps, learning_rate=1e-2, ema_decay=0.99)
 
 
 def settings_from(preset: str, arguments: Namespace) -> tuple[str, ForecastSettings]:
