@@ -34,7 +34,7 @@ def text_graph(
         parity_batches=tuple(sorted({1, 2, 7, max_batch_size})),
         parity_lengths=tuple(lengths),
         tolerances={"probabilities": Tolerance(maximum=1e-4, percentile_99_9=2e-5)},
-        parameters={"labels": ",".join(labels), "max_tokens": str(max_tokens)},
+        parameters={"labels": ",".join(labels)},
     )
 
 

@@ -1,0 +1,76 @@
+"""Between a raw log line and its verdict. numpy, tokenizers, stdlib only: it runs in tritonserver."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from training.text.text_batch import (
+    Classify,
+    FrontError,
+    TextBatcher,
+    bytes_column,
+    public_manifest,
+    read_texts,
+)
+
+
+class Front:
+    """``text`` BYTES (rows, 1) → ``label``, ``score``, ``probabilities``, ``threshold``,
+    ``manifest``. A line is one of ``labels``; it is the last one at or above its threshold.
+    """
+
+    def __init__(self, folder: Path, classify: Classify) -> None:
+        folder = Path(folder)
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        self._labels = [label.encode() for label in manifest["labels"]]
+        self._threshold = float(manifest["thresholds"][manifest["labels"][-1]])
+        self._manifest = public_manifest(folder)
+        self.batcher = TextBatcher(
+            folder / "tokenizer.json", classify, max_tokens=int(manifest["settings"]["max_tokens"])
+        )
+
+    def answer(
+        self,
+        requests: Sequence[Mapping[str, np.ndarray]],
+        requested: frozenset[str] = frozenset(),
+    ) -> list[dict[str, np.ndarray] | FrontError]:
+        """One entry per request; all their lines are classified together.
+
+        ``requested``: output names to compute (empty = all).
+        """
+        texts: list[str] = []
+        spans: list[slice | FrontError] = []
+        for request in requests:
+            try:
+                own = read_texts(request["text"])
+            except FrontError as error:
+                spans.append(error)
+                continue
+            spans.append(slice(len(texts), len(texts) + len(own)))
+            texts += own
+        probabilities = self.batcher.probabilities(texts)
+        return [
+            span if isinstance(span, FrontError) else self._outputs(probabilities[span], requested)
+            for span in spans
+        ]
+
+    def _outputs(
+        self, probabilities: np.ndarray, requested: frozenset[str]
+    ) -> dict[str, np.ndarray]:
+        rows = len(probabilities)
+        score = probabilities[:, -1:]
+        outputs = {
+            "label": bytes_column(
+                [self._labels[-1 if high else 0] for high in score[:, 0] >= self._threshold]
+            ),
+            "score": score.astype(np.float32),
+            "probabilities": probabilities,
+            "threshold": np.full((rows, 1), self._threshold, dtype=np.float32),
+        }
+        if not requested or "manifest" in requested:
+            outputs["manifest"] = bytes_column([self._manifest] * rows)
+        return {k: v for k, v in outputs.items() if not requested or k in requested}
