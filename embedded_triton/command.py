@@ -1,0 +1,220 @@
+"""The command line of the embedded server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from contract.errors import PresageError, ServerError, ServerSetupError
+from embedded_triton.canary import ask_canary
+from embedded_triton.environment import SERVER_VENV
+from embedded_triton.http_control import HttpControl
+from embedded_triton.install import install
+from embedded_triton.server import EmbeddedServer, ServerSettings
+from embedded_triton.state import (
+    ServerState,
+    process_start,
+    read_state,
+    remove_state,
+    write_state,
+)
+
+_DOWN_SECONDS = 45.0
+
+
+class _StopRequestedError(BaseException):
+    """SIGTERM or SIGINT arrived. Not an Exception: nothing on the way may swallow it."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand and return its exit code (see contract.errors)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except PresageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m embedded_triton", description=__doc__)
+    parser.add_argument("--run-folder", type=Path, default=Path("build/embedded_triton"))
+    parser.add_argument("--venv", type=Path, default=SERVER_VENV, help="the server's environment")
+    commands = parser.add_subparsers(dest="command", required=True)
+    installing = commands.add_parser("install", help="make the server's environment")
+    installing.add_argument("--pytorch", action="store_true", help="also torch, for TorchScript")
+    installing.set_defaults(run=_install)
+    up = commands.add_parser("up", help="start tritonserver and load the repository")
+    up.add_argument("--repository", type=Path, default=Path("model_repository"))
+    up.add_argument("--http-port", type=int, default=9000, help="0 picks a free one")
+    up.add_argument("--grpc-port", type=int, default=9001)
+    up.add_argument("--metrics-port", type=int, default=9002)
+    up.add_argument("--model", action="append", default=[], help="only these models")
+    up.add_argument("--detach", action="store_true", help="return once every model answers")
+    up.set_defaults(run=_up)
+    status = commands.add_parser("status", help="ask every model; exit 0 when all answer")
+    status.set_defaults(run=_status)
+    down = commands.add_parser("down", help="stop exactly what `up` started")
+    down.set_defaults(run=_down)
+    return parser
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    fresh = install(arguments.venv, pytorch=arguments.pytorch)
+    print(f"{arguments.venv}: {'installed' if fresh else 'already there'}")
+    return 0
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    running = read_state(arguments.run_folder)
+    if running is not None:
+        raise ServerSetupError(
+            "a server is up already",
+            where=f"pid {running.pid}, http {running.http_url}",
+            next_command="stop it first: python -m embedded_triton down",
+        )
+    return _detach(arguments) if arguments.detach else _serve(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    """Run in the foreground until a signal comes or tritonserver ends."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise _StopRequestedError
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    server = EmbeddedServer(
+        ServerSettings(
+            repository=arguments.repository,
+            http_port=arguments.http_port,
+            grpc_port=arguments.grpc_port,
+            metrics_port=arguments.metrics_port,
+            models=tuple(arguments.model),
+            venv=arguments.venv,
+            run_folder=arguments.run_folder,
+        )
+    )
+    try:
+        server.start()
+        state = _state_of(server, arguments)
+        write_state(arguments.run_folder, state)
+        _print_up(state)
+        while (code := server.poll()) is None:
+            time.sleep(0.2)
+        print(f"error: tritonserver ended with {code}; log: {server.log_file}", file=sys.stderr)
+        return ServerError.exit_code
+    except _StopRequestedError:
+        return 0
+    finally:
+        # A second Ctrl-C must not cut the clean-up short.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        server.stop()
+        remove_state(arguments.run_folder)
+
+
+def _state_of(server: EmbeddedServer, arguments: argparse.Namespace) -> ServerState:
+    return ServerState(
+        pid=os.getpid(),
+        pid_started=process_start(os.getpid()),
+        server_pid=server.server_pid or 0,
+        repository=str(arguments.repository.absolute()),
+        models=[model.name for model in server.models],
+        http_url=server.http_url,
+        grpc_url=server.grpc_url,
+        metrics_url=server.metrics_url,
+        log_file=str(server.log_file.absolute()),
+    )
+
+
+def _detach(arguments: argparse.Namespace) -> int:
+    """Start the foreground command in a session of its own, and wait until it serves."""
+    arguments.run_folder.mkdir(parents=True, exist_ok=True)
+    log_file = arguments.run_folder / "launcher.log"
+    command = [sys.executable, "-m", "embedded_triton", *_repeat(arguments)]
+    with log_file.open("w", encoding="utf-8") as log:
+        launcher = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    while launcher.poll() is None:
+        state = read_state(arguments.run_folder)
+        if state is not None and state.pid == launcher.pid:
+            _print_up(state)
+            return 0
+        time.sleep(0.05)
+    sys.stderr.write(log_file.read_text(encoding="utf-8"))
+    return launcher.returncode or ServerError.exit_code
+
+
+def _repeat(arguments: argparse.Namespace) -> list[str]:
+    """The flags of this command again, without --detach."""
+    return [
+        f"--run-folder={arguments.run_folder}",
+        f"--venv={arguments.venv}",
+        "up",
+        f"--repository={arguments.repository}",
+        f"--http-port={arguments.http_port}",
+        f"--grpc-port={arguments.grpc_port}",
+        f"--metrics-port={arguments.metrics_port}",
+        *(f"--model={name}" for name in arguments.model),
+    ]
+
+
+def _print_up(state: ServerState) -> None:
+    print(
+        f"tritonserver is up: http {state.http_url}, grpc {state.grpc_url}, metrics"
+        f" {state.metrics_url}; models: {', '.join(state.models)}",
+        flush=True,
+    )
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    state = read_state(arguments.run_folder)
+    if state is None:
+        print("down")
+        return ServerError.exit_code
+    print(f"up: pid {state.pid}, tritonserver {state.server_pid}, {state.repository}")
+    print(f"http {state.http_url}  grpc {state.grpc_url}  metrics {state.metrics_url}")
+    control = HttpControl(state.http_url)
+    try:
+        index = control.index()
+    except ServerError as error:
+        print(f"not ready: {error}")
+        return ServerError.exit_code
+    failed = False
+    print(f"{'model':<32} {'versions':<12} canary")
+    for name in state.models:
+        versions = [
+            row.get("version", "")
+            for row in index
+            if row["name"] == name and row.get("state") == "READY"
+        ]
+        reason = ask_canary(control, name)
+        failed = failed or reason is not None
+        print(f"{name:<32} {','.join(versions) or '-':<12} {reason or 'answered'}")
+    return ServerError.exit_code if failed else 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    state = read_state(arguments.run_folder)
+    if state is None:
+        print("nothing is up")
+        return 0
+    os.kill(state.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _DOWN_SECONDS
+    while state.is_alive():
+        if time.monotonic() > deadline:
+            raise ServerSetupError(
+                "the server does not stop", where=f"pid {state.pid}", next_command="kill it"
+            )
+        time.sleep(0.05)
+    print("tritonserver is down")
+    return 0

@@ -1,0 +1,274 @@
+"""``EmbeddedServer``: start tritonserver, load the models in order, stop it without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from contract.errors import ServerError, ServerSetupError
+from embedded_triton.canary import ask_canary
+from embedded_triton.environment import (
+    SERVER_VENV,
+    assemble_backends,
+    check_shared_memory,
+    inspect_environment,
+)
+from embedded_triton.http_control import HttpControl
+from embedded_triton.repository import RepositoryModel, read_repository
+
+HOST = "127.0.0.1"
+_GUARD = Path(__file__).with_name("guard.py")
+_STOP_SECONDS = 30.0
+_LOG_TAIL_LINES = 400
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Ports of 0 are picked free ones. ``run_folder`` gets the backends and the log."""
+
+    repository: Path
+    http_port: int = 9000
+    grpc_port: int = 9001
+    metrics_port: int = 9002
+    models: tuple[str, ...] = ()
+    venv: Path = SERVER_VENV
+    run_folder: Path = Path("build/embedded_triton")
+    startup_timeout_seconds: float = 60.0
+    extra_flags: tuple[str, ...] = ()
+
+
+class EmbeddedServer:
+    """A tritonserver of our own. ``start`` returns when every model answered its canary.
+
+    Example::
+
+        with EmbeddedServer(ServerSettings(Path("model_repository"), 0, 0, 0)) as server:
+            print(server.http_url, server.models)
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.models: list[RepositoryModel] = []
+        self.http_url = self.grpc_url = self.metrics_url = ""
+        self.server_pid: int | None = None
+        self._guard: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def log_file(self) -> Path:
+        return self.settings.run_folder / "tritonserver.log"
+
+    @property
+    def control(self) -> HttpControl:
+        return HttpControl(self.http_url)
+
+    def start(self) -> None:
+        """Start and load. On failure nothing is left running.
+
+        Raises:
+            ServerSetupError: the environment, a port, the repository or a model; says the fix.
+        """
+        settings = self.settings
+        environment = inspect_environment(settings.venv)
+        check_shared_memory()
+        self.models = read_repository(settings.repository, settings.models)
+        if environment.torch_version is None:
+            _refuse_torchscript(self.models)
+        ports = _ports(settings)
+        self.http_url, self.grpc_url, self.metrics_url = (f"{HOST}:{port}" for port in ports)
+        settings.run_folder.mkdir(parents=True, exist_ok=True)
+        backends = assemble_backends(environment, settings.run_folder.absolute() / "backends")
+        command = [
+            str((environment.binaries / "bin" / "tritonserver").absolute()),
+            f"--model-repository={settings.repository.absolute()}",
+            f"--backend-directory={backends}",
+            f"--cache-directory={(environment.binaries / 'caches').absolute()}",
+            "--model-control-mode=explicit",
+            "--exit-timeout-secs=15",
+            "--metrics-config=summary_latencies=true",
+            *(
+                f"--{kind}-{word}={value}"
+                for kind, port in zip(("http", "grpc", "metrics"), ports, strict=True)
+                for word, value in (("address", HOST), ("port", port))
+            ),
+            *settings.extra_flags,
+        ]
+        try:
+            self._launch(command, environment.process_environment())
+            self._wait_live()
+            self._load_all()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """SIGTERM, let accepted requests finish, end every process that is left. Idempotent."""
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        if guard.stdin is not None:
+            guard.stdin.close()
+        try:
+            guard.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            guard.kill()
+            guard.wait()
+        if self.server_pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.server_pid, signal.SIGKILL)
+        if guard.stdout is not None:
+            guard.stdout.close()
+
+    def poll(self) -> int | None:
+        """Exit code once tritonserver has ended, else None."""
+        return None if self._guard is None else self._guard.poll()
+
+    def load(self, name: str) -> None:
+        """Load, or reload with the versions now in the repository. Raises ServerAnswerError."""
+        self.control.load(name)
+
+    def unload(self, name: str) -> None:
+        self.control.unload(name)
+
+    def log_tail(self, lines: int = 20) -> str:
+        if not self.log_file.is_file():
+            return ""
+        text = self.log_file.read_text(encoding="utf-8", errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _launch(self, command: list[str], variables: dict[str, str]) -> None:
+        with self.log_file.open("w", encoding="utf-8") as log:
+            self._guard = subprocess.Popen(
+                [sys.executable, str(_GUARD), str(os.getpid()), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=variables,
+                # Its own session: Ctrl-C in our terminal must reach us, not the guard.
+                start_new_session=True,
+                cwd=self.settings.run_folder,
+            )
+        assert self._guard.stdout is not None
+        line = self._guard.stdout.readline()
+        self.server_pid = int(json.loads(line)["server_pid"]) if line else None
+
+    def _wait_live(self) -> None:
+        deadline = time.monotonic() + self.settings.startup_timeout_seconds
+        control = self.control
+        while not control.is_live():
+            if self.poll() is not None:
+                raise ServerSetupError(
+                    "tritonserver ended while starting",
+                    where=str(self.log_file),
+                    got=_last_error(self.log_tail(_LOG_TAIL_LINES)),
+                )
+            if time.monotonic() > deadline:
+                raise ServerSetupError(
+                    "tritonserver did not come up",
+                    where=str(self.log_file),
+                    expected=f"live within {self.settings.startup_timeout_seconds:.0f} s",
+                    got=_last_error(self.log_tail(_LOG_TAIL_LINES)),
+                )
+            time.sleep(0.05)
+
+    def _load_all(self) -> None:
+        """Models of native backends first, side by side; then the fronts that call them."""
+        for fronts in (False, True):
+            group = [model.name for model in self.models if model.is_front == fronts]
+            with ThreadPoolExecutor(max_workers=4) as pool:
+                failures = [reason for reason in pool.map(self._load_one, group) if reason]
+            if failures:
+                raise failures[0]
+
+    def _load_one(self, name: str) -> ServerSetupError | None:
+        where = str(self.settings.repository / name)
+        try:
+            self.control.load(name, timeout=self.settings.startup_timeout_seconds)
+        except ServerError as error:
+            return ServerSetupError(
+                f"{name}: the model does not load",
+                where=where,
+                got=_one_line(error.got or str(error)),
+                next_command=f"mend or republish it; the whole log: {self.log_file}",
+            )
+        reason = ask_canary(self.control, name)
+        if reason is not None:
+            return ServerSetupError(
+                f"{name}: loaded, but does not answer",
+                where=where,
+                got=_one_line(reason),
+                next_command=f"the whole log: {self.log_file}",
+            )
+        return None
+
+
+def _refuse_torchscript(models: Sequence[RepositoryModel]) -> None:
+    for model in models:
+        if model.backend == "pytorch":
+            raise ServerSetupError(
+                f"{model.name}: TorchScript needs torch in the server's environment",
+                next_command="install it: python -m embedded_triton install --pytorch",
+            )
+
+
+def _ports(settings: ServerSettings) -> tuple[int, int, int]:
+    """The three ports, each free just now. Raises ServerSetupError for a taken one."""
+    asked = (settings.http_port, settings.grpc_port, settings.metrics_port)
+    held: list[socket.socket] = []
+    try:
+        for port in asked:
+            probe = socket.socket()
+            held.append(probe)
+            # As tritonserver does: a port in TIME_WAIT is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+                probe.listen()
+            except OSError as error:
+                raise ServerSetupError(
+                    f"port {port} is taken",
+                    where=f"{HOST}:{port}",
+                    got=error.strerror or str(error),
+                    next_command="stop what listens there (python -m embedded_triton down, or"
+                    f" ss -ltnp 'sport = :{port}'), or choose other ports: --http-port 0"
+                    " --grpc-port 0 --metrics-port 0",
+                ) from error
+        http, grpc, metrics = (probe.getsockname()[1] for probe in held)
+        return http, grpc, metrics
+    finally:
+        for probe in held:
+            probe.close()
+
+
+def _last_error(log: str) -> str:
+    lines = [line for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("E") or "error" in line.lower()]
+    return _one_line((errors or lines or ["nothing in its log"])[-1])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:600]
