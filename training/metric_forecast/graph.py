@@ -59,7 +59,9 @@ def make_graph(name: str, context_length: int, horizon: int, quantiles: tuple[fl
         parity_batches=(1, 2, 7, max_batch_size),
         parity_lengths=tuple(sorted({min(n, context_length) for n in (1, 8, 64, context_length)})),
         tolerances={
-            "forecast": Tolerance(maximum=1e-4, percentile_99_9=2e-5, relative_to_input=True),
+            # Where a window's spread is a thousandth of its level, 1e-4 of the spread is one unit
+            # in float32's last place: the maximum allows a few of those.
+            "forecast": Tolerance(maximum=5e-4, percentile_99_9=5e-5, relative_to_input=True),
             "source": Tolerance(maximum=0.0, percentile_99_9=0.0),
         },
         parameters={

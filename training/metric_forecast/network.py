@@ -194,11 +194,10 @@ class ForecastCore(nn.Module):
         logits = decoded[..., -_CURVES:] - self.trust * record.unsqueeze(2)
         weights = torch.softmax(logits, -1)
         steps = decoded[..., :-_CURVES].reshape(-1, *shape[:2], len(settings.quantiles), shape[2])
-        base = sum(
-            weights[..., i : i + 1] * curve.reshape(-1, *shape)
-            for i, curve in enumerate(curves)
-            if i > 0  # curve 0 is the last value: zero in these units
-        )
+        # Curve 0 is the last value: zero in these units.
+        base = torch.zeros_like(seen[..., : settings.segment_length])
+        for i in range(1, _CURVES):
+            base = base + weights[..., i : i + 1] * curves[i].reshape(-1, *shape)
         unit = scale.reshape(-1, shape[0], 1, 1)
         median = last.reshape(-1, shape[0], 1, 1) + base + unit * steps[..., 0, :]
         quantiles = self._spread(median, unit, F.softplus(steps[..., 1:, :]))
@@ -237,6 +236,10 @@ class ForecastCore(nn.Module):
         counts = torch.cumsum(seen.sum(-1), 1)
         mean = torch.cumsum(values.sum(-1), 1) / counts.clamp(min=1.0)
         deviation = (values - mean.unsqueeze(-1)) * seen
+        # What is left of a flat stretch far from the newest value is rounding of the mean. It
+        # differs between runtimes, and an LSTM that sees it magnified can remember it for days.
+        rounding = _SMALLEST_RELATIVE_SCALE * mean.abs().unsqueeze(-1)
+        deviation = torch.sign(deviation) * F.relu(deviation.abs() - rounding)
         scales = torch.cumsum(deviation.abs().sum(-1), 1) / counts.clamp(min=1.0)
         floor = _SMALLEST_RELATIVE_SCALE * newest.abs() + 1e-20
         divisor = torch.maximum(scales, floor).unsqueeze(-1)
@@ -279,21 +282,14 @@ class ForecastCore(nn.Module):
             days.append(torch.where(there > 0.5, value, torch.full_like(value, _BEYOND)))
         of_days = _median(days, number)
 
-        now, now_mask, means = [], [], []
-        for i, origin in enumerate(self.origins):
-            for steps in (recent, longer):
-                start = max(0, origin - steps)
-                values = filled[:, start:origin] - last[:, i : i + 1]
-                means.append(_masked_mean(values, mask[:, start:origin]))
-                if steps == recent:
-                    pad = recent - (origin - start)
-                    now.append(F.pad(values, (pad, 0)))
-                    now_mask.append(F.pad(mask[:, start:origin], (pad, 0)))
-        current = torch.stack(now, 1)
-        comparable = torch.stack(now_mask, 1) * found[..., :recent]
+        current, current_mask = self._at(filled, mask, -recent, 0)
+        current = current - last.unsqueeze(-1)
+        comparable = current_mask * found[..., :recent]
         shift = _masked_mean(current - yesterday[..., :recent], comparable)
         shift_of_days = _masked_mean(current - of_days[..., :recent], comparable)
-        short_mean, long_mean = torch.stack(means[0::2], 1), torch.stack(means[1::2], 1)
+        older, older_mask = self._at(filled, mask, -longer, 0)
+        short_mean = _masked_mean(current, current_mask)
+        long_mean = _masked_mean(older - last.unsqueeze(-1), older_mask)
 
         seasonal, available = yesterday[..., recent:], found[..., recent:]
         of_days = of_days[..., recent:]
@@ -316,26 +312,46 @@ class ForecastCore(nn.Module):
         """Log of each curve's mean error over the earlier origins of the window, above the best
         curve's: float32 (batch, origins, curves), 0 for the best and where nothing is known.
         """
-        horizon = self.settings.horizon
-        number = torch.zeros_like(last[:, :1])
-        total = torch.zeros_like(number).unsqueeze(-1).expand(-1, -1, _CURVES)[:, 0]
+        curve = torch.stack(curves, -1)[:, :, : self.settings.horizon]
+        truth, weight = self.realised(filled, mask)
+        error = (truth - last.unsqueeze(-1)).unsqueeze(-1) - curve
+        errors = (weight.unsqueeze(-1) * error.abs()).sum(2)
+        numbers = weight.sum(-1, keepdim=True)
+        smallest = 0.01 * divisor.unsqueeze(-1)
+
+        # From the oldest origin on: each knows what came true before it.
+        total, number = torch.zeros_like(errors[:, 0]), torch.zeros_like(numbers[:, 0])
         records = []
         for i in range(len(self.origins) - 1, -1, -1):
             mean = total / number.clamp(min=1.0)
             best = mean.amin(-1, keepdim=True)
-            smallest = 0.01 * divisor[:, i : i + 1]
-            record = torch.log((mean + smallest) / (best + smallest))
+            record = torch.log((mean + smallest[:, i]) / (best + smallest[:, i]))
             records.insert(0, torch.where(number > 0.5, record, torch.zeros_like(record)))
-            if i == 0:
-                break
-            origin = self.origins[i]
-            known = mask[:, :origin].amax(1, keepdim=True)
-            weight = mask[:, origin : origin + horizon] * known
-            truth = filled[:, origin : origin + horizon] - last[:, i : i + 1]
-            errors = [_total(weight, truth - curve[:, i, :horizon]) for curve in curves]
-            total = self.settings.memory * total + torch.cat(errors, -1)
-            number = self.settings.memory * number + weight.sum(1, keepdim=True)
+            total = self.settings.memory * total + errors[:, i]
+            number = self.settings.memory * number + numbers[:, i]
         return torch.stack(records, 1)
+
+    def realised(self, filled: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What came after each origin within the window, and its 0/1 weight; both
+        (batch, origins, horizon). Weight 0 for the newest origin (its horizon is the future) and
+        for origins before the first point (nothing was known to forecast from).
+        """
+        truth, weight = self._at(filled, mask, 0, self.settings.horizon)
+        order = torch.arange(1, self.settings.padded_length + 1, device=mask.device)
+        unknown = torch.where(mask > 0.5, 0, 1) * self.settings.padded_length
+        first = (order + unknown).amin(1, keepdim=True)
+        known = torch.tensor(self.origins, device=mask.device).unsqueeze(0) >= first
+        return truth, weight * known.to(weight.dtype).unsqueeze(-1)
+
+    def _at(self, filled: Tensor, mask: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Steps ``start … stop - 1`` relative to each origin: values and mask, both
+        (batch, origins, stop - start); steps outside the window are masked.
+        """
+        origins = torch.tensor(self.origins, device=mask.device).unsqueeze(1)
+        index = origins + torch.arange(start, stop, device=mask.device)
+        inside = ((index >= 0) & (index < self.settings.padded_length)).to(mask.dtype)
+        index = index.clamp(0, self.settings.padded_length - 1)
+        return filled[:, index], mask[:, index] * inside
 
     def _spread(self, median: Tensor, unit: Tensor, widths: Tensor) -> list[Tensor]:
         """Quantiles in order. Widths are not negative, so quantiles cannot cross."""
@@ -368,7 +384,8 @@ class LSTMForecast(nn.Module):
         lstm, seasonal, last, _ = self.core(series, season_length)
         filled, mask = self.core.clean(series)
         middle, horizon = self.settings.median_index, self.settings.horizon
-        source = self.choose(filled, mask, lstm[..., middle], seasonal, last)
+        truth, weight = self.core.realised(filled, mask)
+        source = self.choose(truth, weight, lstm[..., middle], seasonal, last.unsqueeze(-1))
 
         median = lstm[:, 0, :, middle]
         expert = torch.where(source == 1, seasonal[:, 0], last[:, :1].expand(-1, horizon))
@@ -378,35 +395,25 @@ class LSTMForecast(nn.Module):
         forecast = torch.where((source == 0).unsqueeze(-1), lstm[:, 0], around)
         empty = (mask.amax(1) < 0.5).reshape(-1, 1, 1)
         forecast = torch.where(empty, torch.full_like(forecast, math.nan), forecast)
-        return forecast, source.to(torch.int32)
+        # A plain reshape, so that the exported graph knows its sizes.
+        shape = (-1, horizon, len(self.settings.quantiles))
+        return forecast.reshape(shape), source.to(torch.int32).reshape(-1, 1)
 
     def choose(
-        self, filled: Tensor, mask: Tensor, median: Tensor, seasonal: Tensor, last: Tensor
+        self, truth: Tensor, weight: Tensor, median: Tensor, seasonal: Tensor, last: Tensor
     ) -> Tensor:
-        """Index into graph.SOURCES, int64 (batch, 1), from the errors at the earlier origins.
+        """Index into graph.SOURCES, int64 (batch, 1), from the errors at the earlier origins; all
+        inputs (batch, origins, horizon).
 
         Strict comparisons: on a tie (a constant, or nothing to judge by) the LSTM stays.
         """
-        horizon = self.settings.horizon
-        of_lstm = torch.zeros_like(last[:, :1])
-        of_seasonal, of_last = of_lstm, of_lstm
-        for i, origin in enumerate(self.core.origins):
-            if i == 0:
-                continue
-            # Nothing was known yet at an origin before the first point: no judgement there.
-            known = mask[:, :origin].amax(1, keepdim=True)
-            weight = mask[:, origin : origin + horizon] * known
-            truth = filled[:, origin : origin + horizon]
-            of_lstm = of_lstm + _total(weight, truth - median[:, i])
-            of_seasonal = of_seasonal + _total(weight, truth - seasonal[:, i])
-            of_last = of_last + _total(weight, truth - last[:, i : i + 1])
+        of_lstm, of_seasonal, of_last = (
+            (weight * (truth - forecast).abs()).flatten(1).sum(1, keepdim=True)
+            for forecast in (median, seasonal, last)
+        )
         bar = self.settings.challenger_share * of_lstm
         challenger = torch.minimum(of_seasonal, of_last)
         expert = torch.where(of_last < of_seasonal, 2, 1)
         # Where yesterday is unknown the seasonal curve is the last value: call it that.
         expert = torch.where(of_last == of_seasonal, 2, expert)
         return torch.where(challenger < bar, expert, 0)
-
-
-def _total(weight: Tensor, error: Tensor) -> Tensor:
-    return (weight * error.abs()).sum(1, keepdim=True)
