@@ -1,4 +1,4 @@
-"""Between a raw log line and its verdict. numpy, tokenizers, stdlib only: it runs in tritonserver."""
+"""From a raw log line to its verdict. It runs in tritonserver: numpy, tokenizers, stdlib only."""
 
 from __future__ import annotations
 

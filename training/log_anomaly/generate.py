@@ -52,7 +52,7 @@ storage controller {n}
 CPU {n}
 L2 cache of core {n}
 DDR channel {n}
-torus link {n}
+fabric link {n}
 clock generator
 service processor
 cooling loop {n}
@@ -81,7 +81,7 @@ kernel
 I/O daemon
 cluster agent
 cache service
-control stream to {ip}
+command channel to {ip}
 collective communicator
 """)
 _HARDWARE_ZH = _phrases("""
@@ -141,7 +141,7 @@ interrupt from an address that does not exist
 translation lookaside error, access to address {hex} refused
 page table fault at {hex}
 not enough power on the slot
-power deactivated
+power was cut
 too many soft errors, replace the card
 cannot train the link: receiver saw no signal
 assertion in firmware, processor stopped
@@ -151,7 +151,7 @@ register shows an internal logic error, halted
 """),
     ("hardware", "warning"): _phrases("""
 corrected {n} single-bit errors
-error detected and corrected by hardware
+hardware put an error right
 retry succeeded after {n} attempts
 temperature {n} C is near the limit
 recovered after a short interruption
@@ -159,7 +159,7 @@ is running at reduced speed
 correctable error count {n} below the threshold
 link retrained, traffic goes on
 firmware is older than recommended
-suppressing further messages of this kind
+more messages like this will be left out
 spare bit steered in place of a weak one
 will be serviced in the next maintenance window
 cache line invalidated and read again
@@ -183,10 +183,10 @@ error counters cleared
 link is up at {n} Gb/s
 cable plugged
 restarted as part of a service action
-general purpose registers: {hex} {hex} {hex}
-instruction address: {hex}
+register file: {hex} {hex} {hex}
+program counter: {hex}
 status register {hex} exception bits 0
-data store exception summary: 0
+exception summary: 0
 parity error checking is on
 fault injection disabled
 power management set to balanced
@@ -208,11 +208,11 @@ cannot write {path}: no space left on device
 assertion failed in {func}
 unhandled exception {exc}, stopping
 aborted: {exc}
-exited abnormally with code {n}
+ended abnormally with code {n}
 mount of {path} failed
 cannot open {path}: input/output error
 segmentation fault at {hex}
-terminated for reason {n}
+stopped, reason code {n}
 bad packet header: {n} is no valid type
 received a packet nobody waits for
 quorum lost, no leader
@@ -270,16 +270,16 @@ failure detector interval set to {n}
 timeout is {n} ms
 retries so far: 0
 max failures allowed: {n}
-served block {hex} to {ip}
-deleting block {hex} file {path}
+sent block {hex} to {ip}
+removed block {hex} from {path}
 GET {path} status 200 length {n}
-stored as values in memory, {n} KB free
-closed, {n} bytes sent, {n} bytes received
+kept in memory, {n} KB free
+closed after {n} bytes out and {n} bytes in
 configuration read from {path}
-generating dump file {name}.{n}
+writing dump file {name}.{n}
 recovery completed
 exited with code 0
-registered signal handlers
+installed its signal handlers
 checkpoint {n} written
 instance {name} spawned
 heartbeat received from {name}
@@ -432,7 +432,6 @@ def compose_line(generator: np.random.Generator, *, header_share: float = 0.4) -
             generator,
             (
                 "{subject} {state}",
-                "{subject}: {state}",
                 "{subject}: {state}",
                 "{state} ({subject})",
             ),

@@ -1,0 +1,85 @@
+"""log_anomaly: is this log line abnormal? BERT with two classes behind a text front."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from contract.manifest import Front, Graph, Tensor
+from training.artifact import Artifact
+from training.log_anomaly.predict import add_predict_arguments, predict
+from training.run import TrainRun
+from training.spec import ModelSpec
+from training.text.text_spec import decide_label, text_front, text_graph, text_parity_inputs
+
+if TYPE_CHECKING:
+    import torch
+
+LABELS = ("normal", "anomaly")
+MAX_TOKENS = 64
+PRESET = "line"
+
+
+def graph_of(preset: str, max_tokens: int = MAX_TOKENS) -> Graph:
+    return text_graph("log_anomaly_classifier", LABELS, max_tokens)
+
+
+def front_of(preset: str) -> Front:
+    return text_front(
+        "log_anomaly",
+        "training.log_anomaly.front",
+        (
+            Tensor(name="label", dtype="BYTES", dims=(1,), unit="normal or anomaly"),
+            Tensor(name="score", dtype="FP32", dims=(1,), unit="P(anomaly)"),
+            Tensor(name="probabilities", dtype="FP32", dims=(len(LABELS),), unit="probability"),
+            Tensor(name="threshold", dtype="FP32", dims=(1,), unit="P(anomaly)"),
+            Tensor(name="manifest", dtype="BYTES", dims=(1,), unit="JSON"),
+        ),
+    )
+
+
+def add_train_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoder", default="minilm", help="local folder, hub name, or minilm (default)"
+    )
+    parser.add_argument("--epochs", type=float, default=1.5)
+    parser.add_argument("--draws", type=int, default=4_000, help="lines drawn per epoch")
+    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--gradient-accumulation", type=int, default=1)
+
+
+def train(run: TrainRun) -> Artifact:
+    from training.log_anomaly.train import train_log_anomaly
+
+    return train_log_anomaly(run)
+
+
+def load_network(artifact: Artifact) -> torch.nn.Module:
+    from training.text.network import load_classifier
+
+    return load_classifier(artifact)
+
+
+def golden_questions(artifact: Artifact) -> Iterable[Any]:
+    return artifact.golden_questions()
+
+
+SPEC = ModelSpec(
+    name="log_anomaly",
+    question="Is this log line abnormal?",
+    presets=(PRESET,),
+    graph=graph_of,
+    front=front_of,
+    labels=LABELS,
+    exporter="optimum",
+    add_train_arguments=add_train_arguments,
+    train=train,
+    load_network=load_network,
+    parity_inputs=text_parity_inputs,
+    decide=decide_label,
+    add_predict_arguments=add_predict_arguments,
+    predict=predict,
+    golden_questions=golden_questions,
+)
