@@ -1,0 +1,178 @@
+"""The command line of the export stage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from contract.errors import ExportError, PresageError
+from export.candidate import Candidate, find_candidates
+from export.config_pbtxt import drift, spec_configs, write_configs
+from training.artifact import DEFAULT_ROOT
+from training.registry import all_specs, get_spec, model_names
+from training.spec import ModelSpec
+
+DEFAULT_REPOSITORIES = {"cpu": Path("model_repository"), "gpu": Path("build/repositories/gpu")}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand and return its exit code (see contract.errors)."""
+    argv = sys.argv[1:] if argv is None else argv
+    first = argv[0] if argv else ""
+    try:
+        if first == "config":
+            return _config(_config_parser().parse_args(argv[1:]))
+        if first == "verify":
+            return _verify(_verify_parser().parse_args(argv[1:]))
+        return _export(_export_parser().parse_args(argv))
+    except PresageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the repository is as it was", file=sys.stderr)
+        return 130
+
+
+def _export_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Export, prove and publish the newest run of a model.",
+        epilog="also: python -m export config --check|--write, python -m export verify <model>",
+    )
+    _add_common(parser)
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "torchscript"),
+        default="onnx",
+        help="what is served; both are proven (torchscript publishes <name>_torchscript)",
+    )
+    parser.add_argument("--no-publish", action="store_true", help="export and prove only")
+    return parser
+
+
+def _verify_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export verify",
+        description="Prove the newest published version again, from its own files.",
+    )
+    _add_common(parser)
+    parser.set_defaults(format="onnx")
+    return parser
+
+
+def _config_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export config", description="config.pbtxt and labels.txt from the specs."
+    )
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--check", action="store_true", help="fail where the files differ")
+    group.add_argument("--write", action="store_true", help="write them")
+    parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORIES["cpu"])
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help=f"{', '.join(model_names())} or all")
+    parser.add_argument("--preset", help="only this preset (default: all of the model's)")
+    parser.add_argument("--artifacts", type=Path, default=DEFAULT_ROOT, help="where runs are")
+    parser.add_argument("--repository", type=Path, help="model repository (default: the target's)")
+    parser.add_argument(
+        "--target",
+        choices=tuple(DEFAULT_REPOSITORIES),
+        default="cpu",
+        help="gpu: fused graphs, into build/repositories/gpu",
+    )
+    parser.add_argument(
+        "--skip-wire", action="store_true", help="no server: proves offline, publishes nothing"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _specs(name: str) -> tuple[ModelSpec, ...]:
+    return all_specs() if name == "all" else (get_spec(name),)
+
+
+def _candidates(arguments: argparse.Namespace) -> list[Candidate]:
+    return find_candidates(
+        _specs(arguments.model),
+        arguments.preset,
+        root=arguments.artifacts,
+        target=arguments.target,
+        served=arguments.format,
+    )
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    candidates = _candidates(arguments)
+    # torch and the exporters take seconds to import: not for a misspelt model.
+    from tqdm import tqdm
+
+    from export.gate import export_files, prove, require_passed
+    from export.publish import publish
+    from export.report import table
+
+    started = time.monotonic()
+    ascents = []
+    with tqdm(candidates, desc="export", unit="graph", disable=arguments.quiet) as bar:
+        for candidate in bar:
+            bar.set_description(f"export: {candidate.title}")
+            ascents.append(export_files(candidate))
+    reports = prove(ascents, wire=not arguments.skip_wire, progress=not arguments.quiet)
+    print(table(reports))
+    publishing = not (arguments.no_publish or arguments.skip_wire)
+    repository = arguments.repository or DEFAULT_REPOSITORIES[arguments.target]
+    published = [
+        path
+        for candidate, report in zip(candidates, reports, strict=True)
+        if publishing and report.passed
+        for path in publish(candidate, repository)
+    ]
+    for path in published:
+        print(f"published {path}")
+    print(f"{len(candidates)} graphs in {time.monotonic() - started:.0f} s", flush=True)
+    require_passed(reports, candidates)
+    if arguments.skip_wire:
+        print("not published: the served rung was skipped (--skip-wire)")
+    elif published:
+        print("serve them: python -m embedded_triton up (a running server: down first)")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from export.verify import verify_published
+
+    reports = verify_published(
+        _specs(arguments.model),
+        arguments.preset,
+        artifacts=arguments.artifacts,
+        repository=arguments.repository or DEFAULT_REPOSITORIES[arguments.target],
+        target=arguments.target,
+        wire=not arguments.skip_wire,
+        progress=not arguments.quiet,
+    )
+    from export.report import table
+
+    print(table(reports))
+    print(f"{len(reports)} published versions are what was proven")
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    configs: list[Any] = [config for spec in all_specs() for config in spec_configs(spec)]
+    if arguments.write:
+        for path in write_configs(iter(configs), arguments.repository):
+            print(f"wrote {path}")
+        return 0
+    difference = drift(iter(configs), arguments.repository)
+    if difference:
+        print(difference)
+        raise ExportError(
+            "config.pbtxt differs from the specs",
+            where=str(arguments.repository),
+            next_command="python -m export config --write, and commit",
+        )
+    print(f"{len(configs)} models: config.pbtxt is what the specs say")
+    return 0

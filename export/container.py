@@ -1,0 +1,48 @@
+"""What the pinned Triton container can load. One row per tag; the tag is docker-compose.yml's."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.errors import ExportError
+
+COMPOSE_FILE = Path(__file__).parent.parent / "docker-compose.yml"
+DEFAULT_TAG = "24.10"
+_IMAGE = re.compile(r"nvidia/tritonserver:(\d+\.\d+)-py3")
+
+
+@dataclass(frozen=True)
+class ContainerLimits:
+    """``opset`` is the newest one this project has proven there, not the newest it may know."""
+
+    tag: str
+    triton_version: str
+    ir_version: int
+    opset: int
+
+
+LIMITS = {
+    "24.10": ContainerLimits(tag="24.10", triton_version="2.51.0", ir_version=10, opset=17),
+}
+
+
+def container_limits(compose_file: Path = COMPOSE_FILE) -> ContainerLimits:
+    """Limits of the container named in ``compose_file`` (24.10 where there is no such file).
+
+    Raises:
+        ExportError: the file names no tag, or one this table does not know.
+    """
+    if not compose_file.is_file():
+        return LIMITS[DEFAULT_TAG]
+    tags = set(_IMAGE.findall(compose_file.read_text(encoding="utf-8")))
+    if len(tags) != 1 or (tag := tags.pop()) not in LIMITS:
+        raise ExportError(
+            "unknown Triton container",
+            where=str(compose_file),
+            expected=f"one image nvidia/tritonserver:<tag>-py3, tag in {', '.join(LIMITS)}",
+            got=", ".join(sorted(tags)) or "none" if len(tags) != 0 else "another tag or none",
+            next_command="pin a known tag, or add its limits to export/container.py",
+        )
+    return LIMITS[tag]

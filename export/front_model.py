@@ -1,0 +1,107 @@
+"""``model.py`` of a text front: Triton's requests ⇄ ``Front.answer``, classifier over BLS.
+
+Copied unchanged into each published version folder, where it finds ``manifest.json`` and its
+``training`` modules. It asks the classifier version of its own number, so that one version's
+tokenizer never meets another's weights.
+"""
+
+import importlib
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+# Of one call; more would only queue at the classifier.
+CHUNKS_IN_FLIGHT = 8
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        folder = Path(args["model_repository"]) / args["model_version"]
+        # Before everything else: the server's working directory may hold another `training`.
+        sys.path.insert(0, str(folder))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        graph, front = manifest["graph"], manifest["front"]
+        self._version = int(args["model_version"])
+        self._classifier = graph["triton_name"]
+        self._classifier_inputs = [tensor["name"] for tensor in graph["inputs"]]
+        self._classifier_output = graph["outputs"][0]["name"]
+        self._inputs = [(tensor["name"], tensor["optional"]) for tensor in front["inputs"]]
+        self._outputs = [tensor["name"] for tensor in front["outputs"]]
+        self._pool = ThreadPoolExecutor(CHUNKS_IN_FLIGHT, thread_name_prefix="classify")
+        self._front = importlib.import_module(front["module"]).Front(folder, self._classify)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One response per request, in order; a bad request gets its own error."""
+        parsed = [self._parse(request) for request in requests]
+        good = [inputs for inputs in parsed if isinstance(inputs, dict)]
+        wanted = frozenset().union(*(request.requested_output_names() for request in requests))
+        try:
+            answers: Any = iter(self._front.answer(good, wanted) if good else ())
+        except _ClassifierError as failure:
+            answers = iter([failure.error] * len(good))
+        return [
+            self._respond(request, next(answers) if isinstance(inputs, dict) else inputs)
+            for request, inputs in zip(requests, parsed, strict=True)
+        ]
+
+    def finalize(self) -> None:
+        self._pool.shutdown(wait=False)
+
+    def _parse(self, request: Any) -> Any:
+        inputs = {}
+        for name, optional in self._inputs:
+            tensor = pb_utils.get_input_tensor_by_name(request, name)
+            if tensor is not None:
+                inputs[name] = tensor.as_numpy()
+            elif not optional:
+                return pb_utils.TritonError(
+                    f"{name}: expected one tensor of this name, got none",
+                    pb_utils.TritonError.INVALID_ARG,
+                )
+        return inputs
+
+    def _respond(self, request: Any, answer: Any) -> Any:
+        if isinstance(answer, Exception):  # FrontError: the request's own fault
+            answer = pb_utils.TritonError(str(answer), pb_utils.TritonError.INVALID_ARG)
+        if isinstance(answer, pb_utils.TritonError):
+            return pb_utils.InferenceResponse(output_tensors=[], error=answer)
+        requested = request.requested_output_names() or self._outputs
+        tensors = [
+            pb_utils.Tensor(name, np.ascontiguousarray(answer[name]))
+            for name in self._outputs
+            if name in requested
+        ]
+        return pb_utils.InferenceResponse(output_tensors=tensors)
+
+    def _classify(self, chunks: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+        return list(self._pool.map(self._classify_chunk, chunks))
+
+    def _classify_chunk(self, chunk: tuple[np.ndarray, ...]) -> np.ndarray:
+        request = pb_utils.InferenceRequest(
+            model_name=self._classifier,
+            model_version=self._version,
+            inputs=[
+                pb_utils.Tensor(name, np.ascontiguousarray(array))
+                for name, array in zip(self._classifier_inputs, chunk, strict=True)
+            ],
+            requested_output_names=[self._classifier_output],
+        )
+        response = request.exec()
+        if response.has_error():
+            raise _ClassifierError(response.error())
+        output = pb_utils.get_output_tensor_by_name(response, self._classifier_output)
+        probabilities: np.ndarray = output.as_numpy()
+        return probabilities
+
+
+class _ClassifierError(Exception):
+    """The classifier refused a chunk; its own error (overloaded, not ready …) is passed on."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__(error.message())
+        self.error = error
