@@ -100,7 +100,7 @@ def _check_beside(candidate: Candidate, repository: Path, version: int, again: s
                     where=str(folder / name),
                     next_command=f"python -m export config --write, then {again}",
                 )
-            with tempfile.TemporaryDirectory(prefix="presage-verify-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="presage-verify-") as scratch:
             model.write(Path(scratch))
             for path in sorted(Path(scratch).rglob("*")):
                 relative = path.relative_to(scratch)
