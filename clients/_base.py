@@ -1,0 +1,173 @@
+"""What the three clients share: running many calls, in order, bounded, with retries and a deadline.
+
+The logic of each model (plan the calls, decode the answers) is pure and written once; the sync
+and async classes differ only in how the calls are run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from clients._transport import (
+    DEFAULT_URL,
+    Answer,
+    Call,
+    make_async_transport,
+    make_transport,
+)
+from clients.policy import CallPolicy, deadline_error
+from contract.errors import PresageError
+
+T = TypeVar("T")
+
+
+class SyncCaller:
+    """Base of the sync clients. Close it, or use it in a ``with`` block."""
+
+    def __init__(self, url: str = DEFAULT_URL, policy: CallPolicy | None = None) -> None:
+        self.policy = policy or CallPolicy()
+        self._transport = make_transport(url)
+        self._configs: dict[str, dict[str, Any]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        self._transport.close()
+
+    def _config(self, model: str) -> dict[str, Any]:
+        if model not in self._configs:
+            deadline = time.monotonic() + self.policy.deadline_seconds
+            self._configs[model] = self._retry(
+                model, deadline, lambda _: self._transport.config(model)
+            )
+        return self._configs[model]
+
+    def _run(self, calls: Sequence[Call]) -> list[Answer]:
+        """All answers, in order. The first error ends the rest. Raises PresageError."""
+        deadline = time.monotonic() + self.policy.deadline_seconds
+
+        def run_one(call: Call) -> Answer:
+            return self._retry(call.model, deadline, lambda left: self._transport.infer(call, left))
+
+        if len(calls) <= 1:
+            return [run_one(call) for call in calls]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.policy.in_flight, "presage-client")
+        jobs = [self._pool.submit(run_one, call) for call in calls]
+        try:
+            return [job.result() for job in jobs]
+        finally:
+            for job in jobs:
+                job.cancel()
+
+    def _retry(self, model: str, deadline: float, attempt_once: Callable[[float], T]) -> T:
+        attempt = 0
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise deadline_error(model, self.policy.deadline_seconds)
+            try:
+                return attempt_once(left)
+            except PresageError as error:
+                left = deadline - time.monotonic()
+                delay = self.policy.delay_after(attempt, error, left)
+                if delay is None:
+                    raise
+                time.sleep(delay)
+            attempt += 1
+
+
+class AsyncCaller:
+    """Base of the async clients. Close it, or use it in an ``async with`` block."""
+
+    def __init__(self, url: str = DEFAULT_URL, policy: CallPolicy | None = None) -> None:
+        self.policy = policy or CallPolicy()
+        self._url = url
+        self._lazy_transport: Any = None
+        self._configs: dict[str, dict[str, Any]] = {}
+
+    @property
+    def _transport(self) -> Any:
+        # Made inside the running loop, where grpc.aio and aiohttp want to be made.
+        if self._lazy_transport is None:
+            self._lazy_transport = make_async_transport(self._url)
+        return self._lazy_transport
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._lazy_transport is not None:
+            await self._lazy_transport.close()
+            self._lazy_transport = None
+
+    async def _config(self, model: str) -> dict[str, Any]:
+        if model not in self._configs:
+            deadline = time.monotonic() + self.policy.deadline_seconds
+            self._configs[model] = await self._retry(
+                model, deadline, lambda _: self._transport.config(model)
+            )
+        return self._configs[model]
+
+    async def _run(self, calls: Sequence[Call]) -> list[Answer]:
+        """All answers, in order. The first error ends the rest. Raises PresageError."""
+        deadline = time.monotonic() + self.policy.deadline_seconds
+        gate = asyncio.Semaphore(self.policy.in_flight)
+
+        async def run_one(call: Call) -> Answer:
+            async with gate:
+                answer: Answer = await self._retry(
+                    call.model, deadline, lambda left: self._transport.infer(call, left)
+                )
+                return answer
+
+        tasks = [asyncio.ensure_future(run_one(call)) for call in calls]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _retry(
+        self, model: str, deadline: float, attempt_once: Callable[[float], Awaitable[T]]
+    ) -> T:
+        attempt = 0
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise deadline_error(model, self.policy.deadline_seconds)
+            try:
+                return await attempt_once(left)
+            except PresageError as error:
+                left = deadline - time.monotonic()
+                delay = self.policy.delay_after(attempt, error, left)
+                if delay is None:
+                    raise
+                await asyncio.sleep(delay)
+            attempt += 1

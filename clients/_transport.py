@@ -1,0 +1,273 @@
+"""Four transports behind one shape: gRPC and HTTP, sync and async. tritonclient is imported late:
+it costs most of a client's import time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from clients._translate import translate
+from clients.results import Array
+from contract.errors import InputError
+
+DEFAULT_URL = "grpc://127.0.0.1:9001"
+_LARGEST_MESSAGE_BYTES = 1 << 30
+_TYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32", "object": "BYTES"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One inference: inputs with their batch axis, and the outputs that are wanted."""
+
+    model: str
+    inputs: Mapping[str, Array]
+    outputs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    outputs: dict[str, Array]
+    model_version: str
+
+
+class Transport(Protocol):
+    url: str
+
+    def infer(self, call: Call, timeout_seconds: float) -> Answer: ...
+    def config(self, model: str) -> dict[str, Any]: ...
+    def index(self) -> list[dict[str, Any]]: ...
+    def close(self) -> None: ...
+
+
+class AsyncTransport(Protocol):
+    url: str
+
+    async def infer(self, call: Call, timeout_seconds: float) -> Answer: ...
+    async def config(self, model: str) -> dict[str, Any]: ...
+    async def close(self) -> None: ...
+
+
+def split_url(url: str) -> tuple[str, str, bool]:
+    """("grpc" or "http", "host:port", TLS). Raises InputError."""
+    scheme, separator, address = url.partition("://")
+    if not separator:
+        scheme, address = "grpc", url
+    kinds = {
+        "grpc": ("grpc", False),
+        "grpcs": ("grpc", True),
+        "http": ("http", False),
+        "https": ("http", True),
+    }
+    address = address.rstrip("/")
+    if scheme not in kinds or not address or "/" in address:
+        raise InputError(
+            "not a server URL",
+            expected="grpc://host:port, grpcs://, http:// or https://",
+            got=repr(url),
+        )
+    kind, tls = kinds[scheme]
+    return kind, address, tls
+
+
+def make_transport(url: str) -> Transport:
+    return _GrpcTransport(url) if split_url(url)[0] == "grpc" else _HttpTransport(url)
+
+
+def make_async_transport(url: str) -> AsyncTransport:
+    return _AsyncGrpcTransport(url) if split_url(url)[0] == "grpc" else _AsyncHttpTransport(url)
+
+
+def _tensors(module: Any, call: Call) -> dict[str, Any]:
+    """tritonclient's own request objects, from its grpc or http module."""
+    inputs = []
+    for name, array in call.inputs.items():
+        tensor = module.InferInput(name, list(array.shape), _TYPES[str(array.dtype)])
+        tensor.set_data_from_numpy(array)
+        inputs.append(tensor)
+    outputs = [module.InferRequestedOutput(name) for name in call.outputs]
+    return {"model_name": call.model, "inputs": inputs, "outputs": outputs}
+
+
+def _answer(call: Call, result: Any, model_version: str) -> Answer:
+    outputs: dict[str, Array] = {}
+    for name in call.outputs:
+        array = result.as_numpy(name)
+        if array is None:
+            raise ValueError(f"output {name!r} is missing from the answer")
+        outputs[name] = np.asarray(array)
+    return Answer(outputs, model_version)
+
+
+class _GrpcTransport:
+    """Safe to use from several threads, as the channel below it is."""
+
+    def __init__(self, url: str) -> None:
+        import tritonclient.grpc as triton
+
+        self.url = url
+        self._triton = triton
+        self._client = triton.InferenceServerClient(**_grpc_arguments(url, triton))
+
+    def infer(self, call: Call, timeout_seconds: float) -> Answer:
+        try:
+            result = self._client.infer(
+                **_tensors(self._triton, call), client_timeout=timeout_seconds
+            )
+            return _answer(call, result, result.get_response().model_version)
+        except Exception as error:
+            raise translate(error, model=call.model, url=self.url) from error
+
+    def config(self, model: str) -> dict[str, Any]:
+        try:
+            answer = self._client.get_model_config(model, as_json=True, client_timeout=10.0)
+        except Exception as error:
+            raise translate(error, model=model, url=self.url) from error
+        config: dict[str, Any] = answer["config"]
+        return config
+
+    def index(self) -> list[dict[str, Any]]:
+        try:
+            answer = self._client.get_model_repository_index(as_json=True, client_timeout=10.0)
+        except Exception as error:
+            raise translate(error, model="repository", url=self.url) from error
+        models: list[dict[str, Any]] = answer.get("models", [])
+        return models
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _HttpTransport:
+    """One tritonclient a thread: its gevent connections may not change threads."""
+
+    def __init__(self, url: str) -> None:
+        import tritonclient.http as triton
+
+        self.url = url
+        self._triton = triton
+        self._local = threading.local()
+        self._all: list[Any] = []
+        self._lock = threading.Lock()
+
+    def _client(self, timeout_seconds: float) -> Any:
+        client = getattr(self._local, "client", None)
+        if client is None:
+            _, address, tls = split_url(self.url)
+            client = self._triton.InferenceServerClient(
+                address,
+                ssl=tls,
+                connection_timeout=min(10.0, timeout_seconds),
+                network_timeout=max(1.0, timeout_seconds),
+            )
+            self._local.client = client
+            with self._lock:
+                self._all.append(client)
+        return client
+
+    def infer(self, call: Call, timeout_seconds: float) -> Answer:
+        try:
+            result = self._client(timeout_seconds).infer(**_tensors(self._triton, call))
+            return _answer(call, result, result.get_response().get("model_version", ""))
+        except Exception as error:
+            raise translate(error, model=call.model, url=self.url) from error
+
+    def config(self, model: str) -> dict[str, Any]:
+        try:
+            config: dict[str, Any] = self._client(10.0).get_model_config(model)
+        except Exception as error:
+            raise translate(error, model=model, url=self.url) from error
+        return config
+
+    def index(self) -> list[dict[str, Any]]:
+        try:
+            models: list[dict[str, Any]] = self._client(10.0).get_model_repository_index()
+        except Exception as error:
+            raise translate(error, model="repository", url=self.url) from error
+        return models
+
+    def close(self) -> None:
+        with self._lock:
+            clients, self._all = self._all, []
+        for client in clients:
+            client.close()
+
+
+class _AsyncGrpcTransport:
+    def __init__(self, url: str) -> None:
+        import tritonclient.grpc.aio as triton
+
+        self.url = url
+        self._triton = triton
+        self._client = triton.InferenceServerClient(**_grpc_arguments(url, triton))
+
+    async def infer(self, call: Call, timeout_seconds: float) -> Answer:
+        try:
+            result = await self._client.infer(
+                **_tensors(self._triton, call), client_timeout=timeout_seconds
+            )
+            return _answer(call, result, result.get_response().model_version)
+        except Exception as error:
+            raise translate(error, model=call.model, url=self.url) from error
+
+    async def config(self, model: str) -> dict[str, Any]:
+        try:
+            answer = await self._client.get_model_config(model, as_json=True)
+        except Exception as error:
+            raise translate(error, model=model, url=self.url) from error
+        config: dict[str, Any] = answer["config"]
+        return config
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+class _AsyncHttpTransport:
+    def __init__(self, url: str) -> None:
+        import tritonclient.http.aio as triton
+
+        self.url = url
+        _, address, tls = split_url(url)
+        self._triton = triton
+        # conn_timeout bounds a whole request in aiohttp; the policy's deadline is the tighter one.
+        self._client = triton.InferenceServerClient(address, ssl=tls, conn_timeout=600.0)
+
+    async def infer(self, call: Call, timeout_seconds: float) -> Answer:
+        import asyncio
+
+        try:
+            result = await asyncio.wait_for(
+                self._client.infer(**_tensors(self._triton, call)), timeout_seconds
+            )
+            return _answer(call, result, result.get_response().get("model_version", ""))
+        except Exception as error:
+            raise translate(error, model=call.model, url=self.url) from error
+
+    async def config(self, model: str) -> dict[str, Any]:
+        try:
+            config: dict[str, Any] = await self._client.get_model_config(model)
+        except Exception as error:
+            raise translate(error, model=model, url=self.url) from error
+        return config
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def _grpc_arguments(url: str, triton: Any) -> dict[str, Any]:
+    _, address, tls = split_url(url)
+    return {
+        "url": address,
+        "ssl": tls,
+        "channel_args": [
+            ("grpc.max_send_message_length", _LARGEST_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", _LARGEST_MESSAGE_BYTES),
+            # A server that comes back must be found within a retry, not after two minutes.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ],
+    }

@@ -1,0 +1,305 @@
+"""The command line of the clients: files or stdin in, a table or JSON lines out."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from clients._transport import DEFAULT_URL, make_transport
+from clients.diagnose import TrainFailureRCAClient
+from clients.forecast import MetricForecastClient
+from clients.logs import LogAnomalyClient
+from clients.policy import CallPolicy
+from clients.results import Diagnosis
+from clients.table import render
+from contract.errors import DataFileError, InputError, PresageError, SeriesError
+
+URL_VARIABLE = "PRESAGE_URL"
+_TIME_NAMES = {"timestamp", "ds", "time", "date", "datetime", "step", "ts"}
+_DEFAULT_STEP_SECONDS = 300.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand and return its exit code (see contract.errors)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        run: Callable[[argparse.Namespace], int] = arguments.run
+        return run(arguments)
+    except PresageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader (head, less) went away.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--url",
+        default=os.environ.get(URL_VARIABLE, DEFAULT_URL),
+        help=f"grpc://host:port or http://host:port (default: ${URL_VARIABLE} or {DEFAULT_URL})",
+    )
+    common.add_argument("--deadline-seconds", type=float, default=60.0)
+    common.add_argument("--json", action="store_true", help="JSON lines instead of a table")
+    parser = argparse.ArgumentParser(prog="python -m clients", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    forecast = commands.add_parser("forecast", parents=[common], help="where will a metric be?")
+    forecast.add_argument("files", nargs="*", default=["-"], help="CSV timestamp,value; - is stdin")
+    forecast.add_argument("--preset", default="12h", help="12h or next")
+    forecast.add_argument("--step-seconds", type=float, help="default: from the timestamps")
+    forecast.set_defaults(run=_forecast)
+
+    logs = commands.add_parser("logs", parents=[common], help="which log lines are abnormal?")
+    logs.add_argument("files", nargs="*", default=["-"], help="one line a text; - is stdin")
+    logs.add_argument("--all", action="store_true", help="print normal lines too")
+    logs.set_defaults(run=_logs)
+
+    diagnose = commands.add_parser("diagnose", parents=[common], help="why did a job die?")
+    diagnose.add_argument("files", nargs="*", default=["-"], help="one log a file; - is stdin")
+    diagnose.add_argument("--threshold", type=float)
+    diagnose.add_argument("--language", choices=["zh", "en"], default="en")
+    diagnose.set_defaults(run=_diagnose)
+
+    health = commands.add_parser("health", parents=[common], help="what does the server serve?")
+    health.set_defaults(run=_health)
+    return parser
+
+
+def _policy(arguments: argparse.Namespace) -> CallPolicy:
+    return CallPolicy(deadline_seconds=arguments.deadline_seconds)
+
+
+def _read(name: str) -> bytes:
+    """A file or stdin. Raises DataFileError."""
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise DataFileError("file cannot be read", where=name, got=error.strerror) from error
+
+
+def _read_all(names: list[str]) -> Iterator[tuple[str, bytes | None, str]]:
+    """Name, content and reason: a file that cannot be read does not lose the others."""
+    for name in names:
+        try:
+            yield name, _read(name), ""
+        except DataFileError as error:
+            yield name, None, str(error)
+
+
+def _print(record: dict[str, Any]) -> None:
+    print(json.dumps(record, ensure_ascii=False))
+
+
+def _fail(reasons: list[str]) -> int:
+    for reason in reasons:
+        print(f"error: {reason}", file=sys.stderr)
+    return InputError.exit_code if reasons else 0
+
+
+def _forecast(arguments: argparse.Namespace) -> int:
+    series: list[list[float]] = []
+    names: list[str] = []
+    steps: list[float] = []
+    failures: list[str] = []
+    for name, content, reason in _read_all(arguments.files):
+        try:
+            if content is None:
+                raise DataFileError(reason)
+            values, step = _numbers(name, content.decode("utf-8-sig", "replace"))
+        except (DataFileError, SeriesError) as error:
+            failures.append(str(error))
+            continue
+        series.append(values)
+        names.append(name)
+        steps.append(arguments.step_seconds or step or _DEFAULT_STEP_SECONDS)
+    rows = []
+    with MetricForecastClient(arguments.url, _policy(arguments)) as client:
+        for step in dict.fromkeys(steps):
+            group = [i for i, own in enumerate(steps) if own == step]
+            answer = client.forecast(
+                [series[i] for i in group],
+                step_seconds=step,
+                preset=arguments.preset,
+                on_error="skip",
+            )
+            failures.extend(f"{names[group[i]]}: {why}" for i, why in answer.errors.items())
+            for i, index in enumerate(group):
+                if i in answer.errors:
+                    continue
+                if arguments.json:
+                    _print(
+                        {
+                            "series": names[index],
+                            "source": answer.source[i],
+                            "step_seconds": answer.step_seconds,
+                            "quantiles": {
+                                f"{q:g}": [round(float(v), 6) for v in values[i]]
+                                for q, values in answer.quantiles.items()
+                            },
+                            "model_version": answer.model_version,
+                        }
+                    )
+                    continue
+                horizon = answer.median.shape[1]
+                for step_ahead in sorted({0, horizon // 12, horizon - 1} & set(range(horizon))):
+                    seconds = (step_ahead + 1) * answer.step_seconds
+                    band = [f"{answer.quantiles[q][i, step_ahead]:.6g}" for q in answer.quantiles]
+                    finite = [v for v in series[index] if math.isfinite(v)]
+                    rows.append(
+                        [names[index], f"{finite[-1]:.6g}", _span(seconds), *band, answer.source[i]]
+                    )
+            header = [f"q{q:g}" for q in answer.quantiles]
+    if rows:
+        print(render(["series", "last", "in", *header, "source"], rows))
+    return _fail(failures)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def _numbers(name: str, text: str) -> tuple[list[float], float | None]:
+    """Values and step of a seed-format CSV (``timestamp,value``, ``y``, last column, or bare)."""
+    rows = [(i, row) for i, row in enumerate(csv.reader(text.splitlines()), 1) if any(row)]
+    if not rows:
+        raise SeriesError("empty file", where=name, expected="timestamp,value rows")
+    header = [cell.strip().lower() for cell in rows[0][1]]
+    has_header = not all(_float(cell) is not None for cell in header[-1:])
+    column = len(header) - 1
+    if has_header:
+        column = next((header.index(n) for n in ("value", "y") if n in header), column)
+        rows = rows[1:]
+    times = (has_header and header[0] in _TIME_NAMES) or (not has_header and len(header) > 1)
+    values, stamps = [], []
+    for line, row in rows:
+        value = _float(row[column]) if column < len(row) else None
+        if value is None:
+            raise DataFileError(
+                "a row has no number", where=f"{name}:{line}", got=",".join(row)[:80]
+            )
+        values.append(value)
+        stamps.append(_stamp(row[0]) if times else None)
+    known = [s for s in stamps if s is not None]
+    gaps = [b - a for a, b in itertools.pairwise(known) if b > a]
+    # Small numbers are a step counter, not a clock.
+    step = median(gaps) if gaps and known[0] > 1e8 else None
+    return values, step
+
+
+def _float(cell: str) -> float | None:
+    if not cell.strip():
+        return math.nan
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _stamp(cell: str) -> float | None:
+    number = _float(cell)
+    if number is not None:
+        return number * 1e-3 if number > 1e11 else number
+    try:
+        return datetime.fromisoformat(cell.strip()).timestamp()
+    except ValueError:
+        return None
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    failures: list[str] = []
+    rows = []
+    counts = {"normal": 0, "anomaly": 0}
+    with LogAnomalyClient(arguments.url, _policy(arguments)) as client:
+        for name, content, reason in _read_all(arguments.files):
+            if content is None:
+                failures.append(reason)
+                continue
+            lines = [(i, line) for i, line in enumerate(content.splitlines(), 1) if line.strip()]
+            verdicts = client.classify([line for _, line in lines], on_error="skip")
+            for (number, line), verdict in zip(lines, verdicts, strict=True):
+                if verdict.label is None:
+                    failures.append(f"{name}:{number}: {verdict.error}")
+                    continue
+                counts[verdict.label] += 1
+                text = line.decode("utf-8", "replace")
+                if arguments.json:
+                    record = {"file": name, "line": number, "label": verdict.label}
+                    _print(record | {"score": round(verdict.score, 6), "text": text})
+                elif arguments.all or verdict.label == "anomaly":
+                    rows.append(
+                        [f"{name}:{number}", verdict.label, f"{verdict.score:.3f}", text.strip()]
+                    )
+    if not arguments.json:
+        if rows:
+            print(render(["line", "verdict", "score", "text"], rows))
+        print(f"{counts['anomaly']} abnormal, {counts['normal']} normal")
+    return _fail(failures)
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    failures: list[str] = []
+    with TrainFailureRCAClient(arguments.url, _policy(arguments)) as client:
+        for name, content, reason in _read_all(arguments.files):
+            if content is None:
+                failures.append(reason)
+                continue
+            [diagnosis] = client.diagnose([content], arguments.threshold, on_error="skip")
+            if diagnosis.error is not None:
+                failures.append(f"{name}: {diagnosis.error}")
+            elif arguments.json:
+                _print({"file": name} | asdict(diagnosis))
+            else:
+                print(_story(name, diagnosis, arguments.language))
+    return _fail(failures)
+
+
+def _story(name: str, diagnosis: Diagnosis, language: str) -> str:
+    """A diagnosis as a person reads it."""
+    zh = language == "zh"
+    if diagnosis.unknown:
+        return f"{name}: " + ("失败, 原因未知" if zh else "failed, cause unknown")
+    if not diagnosis.causes:
+        return f"{name}: " + ("未见失败迹象" if zh else "no evidence of failure")
+    lines = []
+    for cause in diagnosis.causes:
+        is_root = cause.label == diagnosis.root
+        role = ("根因" if is_root else "次生") if zh else ("root cause" if is_root else "also")
+        lines.append(f"{name}: {role} {cause.label} ({cause.probability:.2f})")
+        lines.extend(f"  {line.line_number}: {line.text.strip()}" for line in cause.evidence)
+        lines.append(f"  → {cause.action.get(language, '')}")
+    return "\n".join(lines)
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    transport = make_transport(arguments.url)
+    try:
+        index = transport.index()
+    finally:
+        transport.close()
+    rows = [
+        [row["name"], str(row.get("version", "")), row.get("state", ""), row.get("reason", "")]
+        for row in sorted(index, key=lambda row: str(row["name"]))
+    ]
+    if arguments.json:
+        for row in rows:
+            _print(dict(zip(("model", "version", "state", "reason"), row, strict=True)))
+    else:
+        print(render(["model", "version", "state", "reason"], rows))
+    return 0 if any(row[2] == "READY" for row in rows) else 12
