@@ -17,9 +17,9 @@ from contract.errors import ExportError
 from contract.manifest import Graph
 from export.onnx_export import quiet, transformer_config
 
-# Fused operator → how many of it one encoder layer (and the embedding, once) must become.
+# Fused operator → how many of it one encoder layer must become. The embedding stays as it is: its
+# fusion wants token_type_ids as an input, which these classifiers do not take.
 _PER_LAYER = {"Attention": 1, "SkipLayerNormalization": 2, "BiasGelu": 1}
-_ONCE = {"EmbedLayerNormalization": 1}
 
 
 def optimise(path: Path, network: Any, graph: Graph) -> None:
@@ -49,7 +49,7 @@ def check_fused(path: Path, graph: Graph, layers: int) -> None:
     nodes = Counter(
         node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node
     )
-    wanted = {name: count * layers for name, count in _PER_LAYER.items()} | _ONCE
+    wanted = {name: count * layers for name, count in _PER_LAYER.items()}
     if any(nodes[name] != count for name, count in wanted.items()):
         raise ExportError(
             f"{graph.triton_name}: fusions lost",

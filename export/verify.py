@@ -79,12 +79,12 @@ def _ascent(
                 next_command=again,
             )
     candidate = Candidate(spec, artifact, target, folder=folder)
-    _check_beside(candidate, repository, newest, again)
     folder.mkdir(parents=True)
     shutil.copyfile(published / MODEL_FILES["onnx"], candidate.file("onnx"))
     torchscript = dataclasses.replace(candidate, folder=Path()).file("torchscript")
     if torchscript.is_file():
         shutil.copyfile(torchscript, candidate.file("torchscript"))
+    _check_beside(candidate, repository, newest, again)
     network = spec.load_network(artifact).eval()
     return Ascent(candidate, network, EagerRung(network, candidate.graph))
 
