@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from contract.errors import InputError
+from contract.errors import InputError, LabelsMissingError
 from contract.manifest import MANIFEST_FILE, Front, Graph, sha256_of
 from training.artifact import DEFAULT_ROOT, Artifact
 from training.spec import ModelSpec
@@ -77,7 +77,7 @@ def find_candidates(
     """The newest run of each preset (of ``preset`` only, where named).
 
     Raises:
-        ArtifactError: a run is missing, incomplete or changed.
+        ArtifactError: a run is missing, incomplete or changed, or has other labels.
         InputError: a preset that the model neither ships nor has a run of.
     """
     candidates = []
@@ -92,5 +92,18 @@ def find_candidates(
             )
         for name in spec.presets if preset is None else (preset,):
             artifact = Artifact.latest(spec.name, name, root)
+            _check_labels(spec, artifact)
             candidates.append(Candidate(spec, artifact, target, served))
     return candidates
+
+
+def _check_labels(spec: ModelSpec, artifact: Artifact) -> None:
+    """Labels are positions in a tensor: one missing or moved would rename every answer."""
+    if artifact.manifest.labels != spec.labels:
+        raise LabelsMissingError(
+            f"{spec.name}: the run has other labels than the model",
+            where=str(artifact.path),
+            expected=", ".join(spec.labels) or "none",
+            got=", ".join(artifact.manifest.labels) or "none",
+            next_command=f"train again: python -m training train {spec.name}",
+        )

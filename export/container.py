@@ -36,13 +36,13 @@ def container_limits(compose_file: Path = COMPOSE_FILE) -> ContainerLimits:
     """
     if not compose_file.is_file():
         return LIMITS[DEFAULT_TAG]
-    tags = set(_IMAGE.findall(compose_file.read_text(encoding="utf-8")))
-    if len(tags) != 1 or (tag := tags.pop()) not in LIMITS:
+    tags = sorted(set(_IMAGE.findall(compose_file.read_text(encoding="utf-8"))))
+    if len(tags) != 1 or tags[0] not in LIMITS:
         raise ExportError(
             "unknown Triton container",
             where=str(compose_file),
             expected=f"one image nvidia/tritonserver:<tag>-py3, tag in {', '.join(LIMITS)}",
-            got=", ".join(sorted(tags)) or "none" if len(tags) != 0 else "another tag or none",
+            got=", ".join(tags) or "none",
             next_command="pin a known tag, or add its limits to export/container.py",
         )
-    return LIMITS[tag]
+    return LIMITS[tags[0]]

@@ -90,8 +90,8 @@ class RungResult:
             failed = f"{len(self.errors)} of {self.cells} cells failed"
             return f"{failed}, first {first.cell}: {first.message}"
         if self.flipped:
-            where = self.flips[0].cell
-            return f"{self.flipped} of {self.decisions} decisions flipped at {where}, allowed 0"
+            where = f" at {self.flips[0].cell}" if self.flips else ""
+            return f"{self.flipped} of {self.decisions} decisions flipped{where}, allowed 0"
         for tensor in self.tensors:
             if tensor.nan_mismatches:
                 return (

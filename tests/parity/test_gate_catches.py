@@ -187,7 +187,7 @@ def test_swapped_labels(tiny_text: Ascent, tmp_path: Path) -> None:
 def test_a_report_about_other_files_or_forged(toy: Ascent, tmp_path: Path) -> None:
     report = _prove(toy)
     candidate = toy.candidate
-    with pytest.raises(PublishError, match="incomplete.*none for wire"):
+    with pytest.raises(PublishError, match=r"incomplete.*none for wire"):
         publish(candidate, tmp_path / "repository")
     # A verdict written by hand is not believed: it is computed again.
     failing = dataclasses.replace(report.rungs[0], flipped=3)
