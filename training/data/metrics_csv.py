@@ -1,14 +1,14 @@
 """The seed's metric files: ``timestamp,value``, ``ds,y`` or the value as last column.
 
 Further numeric columns are companion signals. Rows are put on a regular grid of the file's own
-step (the median difference of its timestamps); what is missing there is NaN.
+step (the median difference of its timestamps); what is missing there is NaN. A regular file is
+parsed at once by pandas; one with any bad cell is parsed row by row, so that each is named.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +18,14 @@ import pandas as pd
 from contract.errors import DataFileError
 from training.data.row_report import RowReport
 from training.data.text_file import read_text
+from training.data.time_grid import is_time_like, on_grid, seconds_of, step_of
 
 TIME_COLUMNS = ("timestamp", "ds", "time", "date", "datetime", "step", "ts")
 TARGET_COLUMNS = ("value", "y")
 # Never signals: labels of public data sets and row counters.
 IGNORED_COLUMNS = ("label", "is_anomaly", "anomaly")
+MISSING = ("", "nan", "NaN", "NAN", "null", "NULL", "None", "none", "na", "NA", "N/A")
 _DEFAULT_STEP_SECONDS = 300
-# A file with one far-off timestamp must not blow up the grid.
-_LARGEST_GRID_SHARE = 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,14 @@ class MetricSeries:
     source: str
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Stripped cells of every row that has the header's width, and where each stands."""
+
+    cells: pd.DataFrame
+    lines: np.ndarray
+
+
 def read_metrics_csv(
     path: Path, report: RowReport, *, system: str | None = None, step_seconds: int | None = None
 ) -> MetricSeries:
@@ -51,75 +59,137 @@ def read_metrics_csv(
     Raises:
         DataFileError: unreadable, no header, no good row; or the first bad row when strict.
     """
-    header, rows, lines = _read_rows(path, report)
-    time_column, target, companions = _choose_columns(path, header)
-    channels = [target, *companions]
-    table = _numbers(path, rows, lines, channels, header, report)
+    # U+FFFD is no part of a number: a cell with a NUL byte is bad, not shorter.
+    lines = read_text(path, nul="\ufffd").split("\n")
+    header, start = _header(path, lines)
+    rows = _rows_at_once(lines[start:], len(header), start)
+    if rows is None:
+        rows = _rows_one_by_one(path, lines[start:], header, start, report)
+    time_column, channels = _choose_columns(path, header, rows.cells)
+    reasons: dict[int, str] = {}
     if time_column is None:
-        seconds = np.arange(len(rows), dtype=np.float64)
-        counter = True
+        seconds, counter = np.arange(len(rows.lines), dtype=np.float64), True
     else:
-        seconds, counter = _seconds(path, [row[time_column] for row in rows], lines, table, report)
-    good = np.isfinite(seconds) & ~np.isinf(table).any(1)
+        cells = rows.cells[time_column]
+        seconds, counter = seconds_of(cells)
+        for row in np.flatnonzero(~np.isfinite(seconds)).tolist():
+            reasons[row] = f"{_shown(cells, row)} is not a timestamp"
+    values = np.empty((len(rows.lines), len(channels)), dtype=np.float64)
+    for position, column in enumerate(channels):
+        cells = rows.cells[column]
+        values[:, position], bad = _numbers(cells)
+        for row in np.flatnonzero(bad).tolist():
+            # One reason a row is enough.
+            reasons.setdefault(
+                row, f"{header[column]}: {_shown(cells, row)} is not a finite number"
+            )
+    for row in sorted(reasons):
+        report.reject(path, int(rows.lines[row]), reasons[row])
+    good = np.ones(len(rows.lines), dtype=bool)
+    good[list(reasons)] = False
     if not good.any():
         raise DataFileError(
             "no good row in file",
             where=str(path),
-            expected=f"columns {header[channels[0]]!r} and a timestamp",
+            expected=f"a timestamp and a number in column {header[channels[0]]!r}",
             got=report.describe(),
         )
-    seconds, table = seconds[good], table[good]
-    report.accept(int(good.sum()))
-    values, step = _on_grid(seconds, table)
-    if counter:
-        step = _DEFAULT_STEP_SECONDS
+    # Rows without a usable value still tell the step.
+    step = step_of(seconds)
+    grid = on_grid(seconds[good], values[good], step)
+    for place, reason in grid.dropped:
+        report.reject(path, int(rows.lines[good][place]), reason)
+    report.accept(int(good.sum()) - len(grid.dropped))
     return MetricSeries(
         name=path.name.removesuffix(".gz").removesuffix(".csv"),
         system=system or path.parent.name,
-        step_seconds=step_seconds or step,
-        values=values,
+        step_seconds=step_seconds or (_DEFAULT_STEP_SECONDS if counter else step),
+        values=grid.values,
         channel_names=tuple(header[i] for i in channels),
         source=str(path),
     )
 
 
-def _read_rows(path: Path, report: RowReport) -> tuple[list[str], list[list[str]], list[int]]:
-    reader = csv.reader(io.StringIO(read_text(path)))
-    header: list[str] | None = None
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue
-            if header is None:
-                header = [cell.strip() for cell in row]
-                if all(_is_number(cell) for cell in header):
-                    # No header: a bare list of numbers, or timestamp and value.
-                    width = len(header)
-                    header = ["value"] if width == 1 else ["timestamp", *map(str, range(2, width))]
-                    header = header if width == 1 else [*header, "value"]
-                else:
-                    continue
-            if len(row) != len(header):
-                report.reject(
-                    path, reader.line_num, f"expected {len(header)} columns, got {len(row)}"
-                )
-                continue
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DataFileError(
-            "not a CSV file", where=f"{path}:{reader.line_num}", got=str(error)
-        ) from error
-    if header is None or not rows:
+def _header(path: Path, lines: list[str]) -> tuple[list[str], int]:
+    """Column names, made up where the file has none, and the index of the first row."""
+    first = next((i for i, line in enumerate(lines) if line.strip()), None)
+    if first is None:
         raise DataFileError(
             "no rows in file",
             where=str(path),
             expected="a header like timestamp,value and at least one row",
-            got="an empty file" if header is None else report.describe(),
+            got="an empty file",
         )
-    return header, rows, lines
+    names = [cell.strip() for cell in _cells(lines[first])]
+    if _is_number(names[-1]) and (len(names) == 1 or is_time_like(names[0])):
+        return [*(["timestamp", *map(str, range(2, len(names)))][: len(names) - 1]), "value"], first
+    if not any(line.strip() for line in lines[first + 1 :]):
+        raise DataFileError(
+            "no rows in file",
+            where=str(path),
+            expected="at least one row below the header",
+            got=f"only {','.join(names)!r}",
+        )
+    return names, first + 1
+
+
+def _cells(line: str) -> list[str]:
+    # Line by line: a quote that nobody closes must cost one row, not the rest of the file.
+    if '"' not in line:
+        return line.split(",")
+    # Longer than the field limit of csv is one bad row too, not a bad file.
+    return next(csv.reader([line])) if len(line) < csv.field_size_limit() else [line]
+
+
+def _rows_at_once(lines: list[str], width: int, start: int) -> _Rows | None:
+    """The quick way, or None when a line is irregular (then each line is looked at)."""
+    while lines and not lines[-1]:
+        lines = lines[:-1]
+    commas = width - 1
+    if not all(line.count(",") == commas for line in lines):
+        return None
+    text = "\n".join(lines)
+    if '"' in text or (width == 1 and "\n\n" in text):
+        return None
+    cells = pd.read_csv(
+        io.StringIO(text),
+        header=None,
+        names=range(width),
+        index_col=False,
+        quoting=csv.QUOTE_NONE,
+        skip_blank_lines=False,
+        keep_default_na=False,
+        na_values=list(MISSING),
+        low_memory=False,
+        float_precision="round_trip",
+    )
+    if len(cells) != len(lines):
+        return None
+    return _Rows(cells, np.arange(len(lines)) + start + 1)
+
+
+def _rows_one_by_one(
+    path: Path, lines: list[str], header: list[str], start: int, report: RowReport
+) -> _Rows:
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    for number, line in enumerate(lines, start=start + 1):
+        if not line.strip():
+            continue
+        cells = _cells(line)
+        if len(cells) != len(header):
+            report.reject(path, number, f"expected {len(header)} columns, got {len(cells)}")
+            continue
+        rows.append([cell.strip() for cell in cells])
+        numbers.append(number)
+    if not rows:
+        raise DataFileError(
+            "no good row in file",
+            where=str(path),
+            expected=f"columns {','.join(header)}",
+            got=report.describe(),
+        )
+    return _Rows(pd.DataFrame(rows, columns=range(len(header)), dtype=str), np.array(numbers))
 
 
 def _is_number(cell: str) -> bool:
@@ -130,86 +200,54 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _choose_columns(path: Path, header: list[str]) -> tuple[int | None, int, list[int]]:
+def _choose_columns(
+    path: Path, header: list[str], cells: pd.DataFrame
+) -> tuple[int | None, list[int]]:
+    """Index of the time column, and of the signals with the target first."""
     lower = [name.lower() for name in header]
     time_column = next((lower.index(name) for name in TIME_COLUMNS if name in lower), None)
-    if time_column is None and len(header) > 1:
+    if (
+        time_column is None
+        and len(header) > 1
+        and lower[0] not in TARGET_COLUMNS
+        and is_time_like(cells[0])
+    ):
         time_column = 0
-    signals = [
+    candidates = [
         i for i, name in enumerate(lower) if i != time_column and name not in IGNORED_COLUMNS
     ]
+    named = next((lower.index(name) for name in TARGET_COLUMNS if name in lower), None)
+    # A column of words (host, region) is not a signal; the named target is, whatever it holds.
+    signals = [i for i in candidates if i == named or not _numbers(cells[i])[1].mean() > 0.5]
     if not signals:
         raise DataFileError(
             "no value column",
             where=f"{path}:1",
-            expected="timestamp,value (or y, or the value as last column)",
-            got=",".join(header),
+            expected="timestamp,value (or y, or numbers in the last column)",
+            got=",".join(header)[:200],
         )
-    target = next((lower.index(name) for name in TARGET_COLUMNS if name in lower), signals[-1])
-    return time_column, target, [i for i in signals if i != target]
+    target = signals[-1] if named is None else named
+    return time_column, [target, *(i for i in signals if i != target)]
 
 
-def _numbers(
-    path: Path,
-    rows: list[list[str]],
-    lines: list[int],
-    channels: list[int],
-    header: list[str],
-    report: RowReport,
-) -> np.ndarray:
-    """float64 (rows, channels). NaN for an empty cell; inf marks a rejected row."""
-    table = np.empty((len(rows), len(channels)))
-    for position, column in enumerate(channels):
-        cells = pd.Series([row[column].strip() for row in rows])
-        numbers = pd.to_numeric(cells.where(cells != "", "nan"), errors="coerce").to_numpy(
-            dtype=np.float64, copy=True
-        )
-        named_missing = cells.str.lower().isin(["", "nan", "null", "none", "na"])
-        bad = (np.isnan(numbers) & ~named_missing.to_numpy()) | np.isinf(numbers)
-        for row in np.flatnonzero(bad):
-            # Already rejected for an earlier column: one reason a row is enough.
-            if not np.isinf(table[row, :position]).any():
-                reason = f"{header[column]}: {cells[row]!r} is not a finite number"
-                report.reject(path, lines[row], reason)
-        numbers[bad] = np.inf
-        table[:, position] = numbers
-    return table
+def _numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """float64 per row, NaN where the cell says missing; and which cells are no finite number."""
+    if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
+        numbers = cells.to_numpy(dtype=np.float64)
+        return numbers, ~np.isnan(numbers) & ~_fits_float32(numbers)
+    text = cells.astype("string").str.strip().fillna("")
+    missing = text.isin(MISSING).to_numpy(dtype=bool)
+    numbers = pd.to_numeric(text.mask(missing, "nan"), errors="coerce").to_numpy(
+        dtype=np.float64, na_value=np.nan
+    )
+    return numbers, ~missing & ~_fits_float32(numbers)
 
 
-def _seconds(
-    path: Path, cells: list[str], lines: list[int], table: np.ndarray, report: RowReport
-) -> tuple[np.ndarray, bool]:
-    """Epoch seconds per row (NaN = rejected), and whether they are only a step counter."""
-    text = pd.Series([cell.strip() for cell in cells])
-    numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
-    if np.isfinite(numbers).mean() > 0.5:
-        typical = float(np.nanmedian(np.abs(numbers)))
-        # Epoch milliseconds are 13 digits, epoch seconds 10; anything small is a counter.
-        scale = 1e-3 if typical > 1e11 else 1.0
-        seconds, counter = numbers * scale, typical < 1e8
-    else:
-        times = pd.to_datetime(text, errors="coerce", utc=True, format="mixed")
-        seconds = (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=np.float64)
-        counter = False
-    for row in np.flatnonzero(~np.isfinite(seconds)):
-        if not np.isinf(table[row]).any():
-            report.reject(path, lines[row], f"{text[row]!r} is not a timestamp")
-    return np.where(np.isfinite(seconds), seconds, np.nan), counter
+def _fits_float32(numbers: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.isfinite(numbers.astype(np.float32))
 
 
-def _on_grid(seconds: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, int]:
-    """Sorted rows on a regular grid; the last of several rows for one grid point wins."""
-    order = np.argsort(seconds, kind="stable")
-    seconds, table = seconds[order], table[order]
-    gaps = np.diff(seconds)
-    gaps = gaps[gaps > 0]
-    step = float(np.median(gaps)) if len(gaps) else float(_DEFAULT_STEP_SECONDS)
-    step = max(1.0, round(step))
-    index = np.rint((seconds - seconds[0]) / step)
-    if index[-1] >= _LARGEST_GRID_SHARE * len(seconds) + 100:
-        # Mostly gaps: keep the order and forget the distances.
-        index = np.arange(len(seconds), dtype=np.float64)
-    size = math.floor(index[-1]) + 1
-    values = np.full((size, table.shape[1]), np.nan, dtype=np.float32)
-    values[index.astype(np.int64)] = table
-    return values, int(step)
+def _shown(cells: pd.Series, row: int) -> str:
+    cell = str(cells.iloc[row])
+    return repr(cell if len(cell) <= 40 else cell[:40] + "…")

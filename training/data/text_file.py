@@ -9,8 +9,8 @@ from pathlib import Path
 from contract.errors import DataFileError
 
 
-def read_text(path: Path) -> str:
-    """The whole file; BOM and NUL dropped, CRLF as LF, invalid UTF-8 replaced by U+FFFD.
+def read_text(path: Path, *, nul: str = " ") -> str:
+    """The whole file; BOM dropped, CRLF as LF, invalid UTF-8 replaced by U+FFFD, NUL by ``nul``.
 
     Raises:
         DataFileError: no such file, or a broken gzip stream.
@@ -24,4 +24,4 @@ def read_text(path: Path) -> str:
             "file cannot be read", where=str(path), expected="a text file", got=str(error)
         ) from error
     text = raw.decode("utf-8-sig", errors="replace")
-    return text.replace("\x00", "").replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\x00", nul).replace("\r\n", "\n").replace("\r", "\n")
