@@ -1,0 +1,1 @@
+"""Load tests of the running server, the eager baseline, and the demo's closing table."""

@@ -1,0 +1,10 @@
+"""``python -m loadtest run|demo-table|eager``."""
+
+from __future__ import annotations
+
+import sys
+
+from loadtest.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
