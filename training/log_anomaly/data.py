@@ -47,10 +47,16 @@ class LogRow:
     group: str
     header: str = ""
     doubtful: bool = False
+    # Rows that resemble each other beyond their signature; held out together when named.
+    family: str = ""
 
     @property
     def text(self) -> str:
         return self.header + self.message
+
+    @property
+    def split_key(self) -> str:
+        return self.family or signature(self.message)
 
 
 @dataclass(frozen=True)
@@ -125,20 +131,19 @@ def _split(timed: list[list[LogRow]], untimed: list[LogRow]) -> tuple[list[LogRo
     for rows in timed:
         first_seen: dict[str, int] = {}
         for position, row in enumerate(rows):
-            first_seen.setdefault(signature(row.message), position)
+            first_seen.setdefault(row.split_key, position)
         late = len(rows) * (1 - VALIDATION_SHARE)
         known.update(first_seen)
         held_out.update(key for key, position in first_seen.items() if position >= late)
     for row in untimed:
-        key = signature(row.message)
+        key = row.split_key
         if key not in known and zlib.crc32(key.encode()) % 1000 < 1000 * VALIDATION_SHARE:
             held_out.add(key)
     train: dict[tuple[str, bool], LogRow] = {}
     validation: dict[tuple[str, bool], LogRow] = {}
     for row in [row for rows in timed for row in rows] + untimed:
-        key = signature(row.message)
-        side = validation if key in held_out else train
-        side.setdefault((key, row.anomaly), row)
+        side = validation if row.split_key in held_out else train
+        side.setdefault((signature(row.message), row.anomaly), row)
     return list(train.values()), list(validation.values())
 
 
@@ -238,7 +243,7 @@ def _read_kernel_faults(path: Path, report: RowReport) -> list[LogRow]:
         if not tab or not text.strip():
             report.reject(path, number, "expected component<TAB>line")
             continue
-        rows.append(LogRow(text, True, "kernel anomaly"))
+        rows.append(LogRow(text, True, "kernel anomaly", family=f"kernel {component}"))
         report.accept()
     return rows
 

@@ -19,7 +19,8 @@ _LINES_AT_ONCE = 512
 
 
 def add_predict_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", default=["-"], help="log files; - reads stdin")
+    # "+", not "*": argparse would match "*" with nothing before the first option.
+    parser.add_argument("files", nargs="+", help="log files; - reads stdin")
     parser.add_argument("--anomalies-only", action="store_true", help="leave normal lines out")
 
 

@@ -263,7 +263,10 @@ def _read_network(
             attn_implementation="eager",
             dtype=torch.float32,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except EncoderError:
+        raise
+    except Exception as error:
+        # safetensors, pickle and transformers each have their own error for a broken file.
         raise EncoderError(
             "encoder cannot be read", where=str(folder), got=str(error).splitlines()[0]
         ) from error

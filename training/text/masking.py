@@ -67,7 +67,7 @@ _STRUCTURED: tuple[MaskRule, ...] = (
 )
 _PATHS: tuple[MaskRule, ...] = (
     # \B: nothing wordlike before the first slash, so "node/link/service" stays words.
-    (r"\B(?:/[\w.@%+=:~-]+){2,}/?", "<path>"),
+    (r"\B/(?:[\w.@%+=:~-]+/)+(?:[\w.@%+=:~-]*\w)?", "<path>"),
     (r"\b[A-Za-z]:\\[^\s\"'<>|]+", "<path>"),
 )
 _NUMBERS: tuple[MaskRule, ...] = (

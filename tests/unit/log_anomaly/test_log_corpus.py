@@ -1,0 +1,137 @@
+"""What becomes training data, what becomes validation, and what never becomes input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contract.errors import DataFileError
+from training.data.row_report import RowReport
+from training.data.source import DataSource
+from training.log_anomaly.data import LogRow, load_corpus, make_sampler, signature
+
+BGL_HEADER = "{n} 2005.06.03 R02-M1 2005-06-03-15.42.50.{n} R02-M1 RAS KERNEL FATAL "
+STATES = ("works", "broke")
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def bgl_line(tag: str, position: int, message: str) -> str:
+    return f"{tag} {BGL_HEADER.format(n=1117838570 + position)}{message}"
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    logs = tmp_path / "logs"
+    bgl = [
+        bgl_line(
+            "ALERTTAG" if i % 2 else "-", i, f"unit {word} {'broke' if i % 2 else 'works'} {i}"
+        )
+        for i, word in enumerate(NUMBERS)
+    ]
+    files = {
+        "loghub/BGL/BGL_2k.log": [*bgl, "no header here"],
+        "loghub/HDFS/HDFS_2k.log": [f"081109 {i} INFO block blk_{i} is fine" for i in range(20)],
+        "loghub/OpenSSH/OpenSSH_2k.log": ["Failed password for root"],
+        "supercomputer_templates/BGL_templates_labelled.tsv": [
+            "label\talert_tag\ttemplate",
+            "1\tTAG\tunit nine broke <*>",
+            "0\t-\tregister <*> is <*>",
+            "2\t-\twhat is this",
+        ],
+        "gpud_kmsg/kmsg_lines.tsv": ["component\tline", "disk\tbuffer lost on sda"],
+        "own.tsv": ["异常\t磁盘损坏", "0\tall is well"],
+    }
+    for name, lines in files.items():
+        path = logs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def rows_of(folder: Path, report: RowReport) -> tuple[list[LogRow], list[LogRow]]:
+    corpus = load_corpus(DataSource(folder, "folder"), report, 0)
+    assert not corpus.generated
+    real = [row for row in corpus.train if not row.group.startswith("composed")]
+    return real, corpus.validation
+
+
+def test_the_label_column_is_never_input(data_folder: Path) -> None:
+    train, validation = rows_of(data_folder, RowReport())
+    texts = [row.text for row in (*train, *validation)]
+    assert any("RAS KERNEL" in text for text in texts)
+    assert not [text for text in texts if "ALERTTAG" in text or text.startswith("- ")]
+
+
+def test_labels_come_from_the_tags(data_folder: Path) -> None:
+    train, validation = rows_of(data_folder, RowReport())
+    for row in (*train, *validation):
+        assert row.anomaly == any(word in row.text for word in ("broke", "lost", "损坏"))
+
+
+def test_unlabelled_systems_are_left_out(data_folder: Path) -> None:
+    train, validation = rows_of(data_folder, RowReport())
+    assert not [row for row in (*train, *validation) if "password" in row.text]
+
+
+def test_late_signatures_are_validation_in_every_file(data_folder: Path) -> None:
+    train, validation = rows_of(data_folder, RowReport())
+    keys = {signature(row.message) for row in train}, {signature(row.message) for row in validation}
+    assert not keys[0] & keys[1]
+    assert {"unit eight broke", "unit nine works", "unit ten broke"} <= keys[1]
+    assert "unit one works" in keys[0]
+    # twenty lines of one signature are one row
+    assert len([row for row in train if "blk_" in row.text]) == 1
+
+
+def test_bad_rows_are_counted_and_strict_stops(data_folder: Path) -> None:
+    report = RowReport()
+    rows_of(data_folder, report)
+    assert [(skipped.line, Path(skipped.file).name) for skipped in report.skipped] == [
+        (11, "BGL_2k.log"),
+        (4, "BGL_templates_labelled.tsv"),
+    ]
+    with pytest.raises(DataFileError, match=r"BGL_2k\.log:11"):
+        rows_of(data_folder, RowReport(strict=True))
+
+
+def test_seed_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv"
+    lines = [f"{'anomaly' if i % 2 else '正常'}\tword{chr(97 + i)} happened" for i in range(20)]
+    path.write_text("\n".join([*lines, "maybe\twhat"]) + "\n", encoding="utf-8")
+    report = RowReport()
+    corpus = load_corpus(DataSource(path, "file"), report, 0)
+    own = [row for row in (*corpus.train, *corpus.validation) if row.group.startswith("train ")]
+    assert len(own) == 20
+    assert sum(row.anomaly for row in own) == 10
+    assert corpus.files[0].path == "train.tsv"
+    assert [skipped.line for skipped in report.skipped] == [21]
+
+
+def test_without_data_everything_is_composed() -> None:
+    corpus = load_corpus(DataSource(None, "generated"), RowReport(), 0)
+    assert corpus.generated
+    again = load_corpus(DataSource(None, "generated"), RowReport(), 0)
+    assert corpus.train == again.train
+    assert {row.anomaly for row in corpus.validation} == {True, False}
+
+
+def test_signature_ignores_what_varies() -> None:
+    assert signature("Lost link to node12 at 10.0.0.1: 5 of 7") == "lost link to at of"
+    assert signature("unit <*> broke") == signature("unit 7 broke") == "unit broke"
+
+
+def test_small_groups_are_drawn_more_often_than_their_share() -> None:
+    rows = [LogRow(f"big {i}", False, "big") for i in range(900)]
+    rows += [LogRow(f"small {i}", True, "small") for i in range(9)]
+    drawn = make_sampler(rows)(np.random.default_rng(0), 4000)
+    share = np.mean([example.target[1] > 0.5 for example in drawn])
+    assert share == pytest.approx(3 / 33, abs=0.02)
+
+
+def test_lines_are_drawn_with_and_without_header() -> None:
+    sample = make_sampler([LogRow("unit broke", True, "bgl anomaly", header="HEADER ")])
+    texts = [example.text for example in sample(np.random.default_rng(0), 200)]
+    assert {"unit broke", "HEADER unit broke"} <= set(texts)
+    assert all(text.endswith("unit broke") for text in texts)
