@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from contract.errors import ExportError, ParityError
 from export.candidate import JUNIT_FILE, MODEL_FILES, REPORT_FILE, Candidate
 from export.container import container_limits
-from export.ladder import EagerRung, OnnxRung, Rung, TorchScriptRung, WireRung
+from export.ladder import EagerRung, OnnxRung, TorchScriptRung, WireRung
 from export.onnx_export import export_onnx
 from export.optimise import optimise
 from export.parity import Reference, compare, grid
@@ -83,8 +84,10 @@ def prove(ascents: Sequence[Ascent], *, wire: bool, progress: bool = True) -> li
         if served:
             bar.set_description("parity: starting the server")
             with _serving([ascent.candidate for ascent in served]) as server:
-                for ascent in served:
-                    _climb_served(ascent, server, bar)
+                bar.set_description("parity: over the wire")
+                # Two at a time: a classifier has one instance, the machine has more cores.
+                with ThreadPoolExecutor(2) as pool:
+                    list(pool.map(lambda ascent: _climb_served(ascent, server, bar), served))
     reports = []
     for ascent in ascents:
         report = make_report(ascent.candidate, ascent.files, ascent.rungs)
@@ -110,17 +113,31 @@ def require_passed(reports: Sequence[ParityReport], candidates: Sequence[Candida
 
 
 def _climb_offline(ascent: Ascent, bar: Any) -> None:
+    """Eager on all cores first; then both files side by side, each on one core as deployed."""
+    import torch
+
     candidate = ascent.candidate
     ascent.files = candidate.hashes()
     bar.set_description(f"parity: {candidate.title}, eager")
-    ascent.reference = Reference.compute(candidate, ascent.eager, bar.update)
-    for kind, file in ((OnnxRung, "onnx"), (TorchScriptRung, "torchscript")):
-        bar.set_description(f"parity: {candidate.title}, {kind.name}")
-        path = candidate.folder / MODEL_FILES[file]  # type: ignore[index]
-        if path.name not in ascent.files:
-            continue
-        rung: Rung = kind(path, candidate.graph)
-        ascent.rungs.append(compare(ascent.reference, rung, path.name, bar.update))
+    reference = ascent.reference = Reference.compute(candidate, ascent.eager, bar.update)
+    bar.set_description(f"parity: {candidate.title}, files")
+
+    def climb(kind: type[OnnxRung] | type[TorchScriptRung], file: str) -> RungResult:
+        torch.set_num_threads(1)
+        rung = kind(candidate.folder / file, candidate.graph)
+        return compare(reference, rung, file, bar.update)
+
+    pairs: list[tuple[type[OnnxRung] | type[TorchScriptRung], str]] = [
+        (OnnxRung, MODEL_FILES["onnx"]),
+        (TorchScriptRung, MODEL_FILES["torchscript"]),
+    ]
+    present = [(kind, file) for kind, file in pairs if file in ascent.files]
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(len(pairs)) as pool:
+            ascent.rungs.extend(pool.map(lambda pair: climb(*pair), present))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _climb_served(ascent: Ascent, server: EmbeddedServer, bar: Any) -> None:
@@ -128,7 +145,6 @@ def _climb_served(ascent: Ascent, server: EmbeddedServer, bar: Any) -> None:
 
     candidate = ascent.candidate
     assert ascent.reference is not None
-    bar.set_description(f"parity: {candidate.title}, wire")
     rung = WireRung(
         server.grpc_url,
         candidate.triton_name,
