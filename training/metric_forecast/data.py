@@ -74,7 +74,9 @@ def read_series(
         DataFileError: nothing usable, or a bad row with ``report.strict``.
     """
     if source.root is None:
-        return _generated()
+        generated = _generated()
+        report.accept(sum(len(one.values) for one in generated[0]))
+        return generated
     root = source.root
     if source.origin == "file":
         paths, base = [root], root.parent

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from training.metric_forecast.data import Series, window_at
+from training.metric_forecast.evaluate import validation_origins
 from training.metric_forecast.network import ForecastSettings
 
 ROWS = 96
@@ -19,17 +20,20 @@ def golden_rows(series: Sequence[Series], settings: ForecastSettings) -> dict[st
     rest the same windows with gaps, short, constant, huge, tiny, negative and without a season.
     """
     order = spread_over_families(series)
-    rows, seasons = [], []
-    i = 0
-    while len(rows) < ROWS:
+    rows: list[np.ndarray] = []
+    seasons: list[list[int]] = []
+    # Bounded: a series may have nothing to show at any of its origins.
+    for i in range(20 * ROWS):
+        if len(rows) == ROWS:
+            break
         one = order[i % len(order)]
-        shift = (i // len(order)) * max(1, settings.horizon // 2)
-        origin = max(1, len(one.values) - settings.horizon - shift)
-        window = window_at(one.values, origin, settings.context_length)
-        season = one.season_length
+        origins = validation_origins(one, settings.horizon, 0) or [len(one.values)]
+        origin = origins[-1 - (i // len(order)) % len(origins)]
+        window, season = window_at(one.values, origin, settings.context_length), one.season_length
         if len(rows) % 4 == 3:
-            window, season = _variant(window, season, len(rows) // 4)
-        i += 1
+            changed, changed_season = _variant(window, season, len(rows) // 4)
+            if np.isfinite(changed).any():
+                window, season = changed, changed_season
         # Nothing can be said about a window without a point; the clients refuse it.
         if np.isfinite(window).any():
             rows.append(window)
@@ -45,6 +49,8 @@ def _variant(window: np.ndarray, season: int, number: int) -> tuple[np.ndarray, 
     window, length = window.copy(), len(window)
     finite = window[np.isfinite(window)]
     kind = number % 8
+    if len(finite) == 0:
+        return window, season
     if kind == 0:
         window[random.random(length) < 0.3] = np.nan
     elif kind == 1:
@@ -53,7 +59,7 @@ def _variant(window: np.ndarray, season: int, number: int) -> tuple[np.ndarray, 
     elif kind == 2:
         window[: length - max(2, length // 8)] = np.nan
     elif kind == 3:
-        window[:] = finite[-1] if len(finite) else 1.0
+        window[:] = finite[-1]
     elif kind == 4:
         window = window * np.float32(1e12)
     elif kind == 5:
