@@ -161,7 +161,7 @@ class ForecastCore(nn.Module):
         filled, mask = self.clean(series)
         last, newest = self._last_values(filled, mask)
         states, scales, counts = self._encode(filled - newest, mask, newest)
-        curves, scalars = self._curves(filled, mask, last, season_length)
+        curves, scalars, seasonal = self._curves(filled, mask, last, season_length)
 
         settings, horizon = self.settings, self.settings.horizon
         at = [origin // settings.segment_length - 1 for origin in self.origins]
@@ -202,7 +202,6 @@ class ForecastCore(nn.Module):
         median = last.reshape(-1, shape[0], 1, 1) + base + unit * steps[..., 0, :]
         quantiles = self._spread(median, unit, F.softplus(steps[..., 1:, :]))
         lstm = torch.stack([q.flatten(2)[..., :horizon] for q in quantiles], -1)
-        seasonal = last.unsqueeze(-1) + curves[1][..., :horizon]
         return lstm, seasonal, last, scale
 
     def clean(self, series: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,11 +251,12 @@ class ForecastCore(nn.Module):
 
     def _curves(
         self, filled: Tensor, mask: Tensor, last: Tensor, season_length: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Simple forecasts relative to the origin's last value, (batch, origins, padded horizon):
         last, yesterday, yesterday at today's level, median of days, the same at today's level,
         mean of days, two recent means. And (batch, origins): both level shifts, both recent means,
-        share of steps with a seasonal value.
+        share of steps with a seasonal value. And yesterday in the metric's own unit (batch,
+        origins, horizon), the last value where no day is known.
         """
         recent, longer = self.settings.recent_steps
         device, ahead = filled.device, self.settings.padded_horizon
@@ -269,13 +269,18 @@ class ForecastCore(nn.Module):
 
         total = torch.zeros_like(last).unsqueeze(-1)
         number, yesterday, found, days = total, total, total, []
+        repeated = last.unsqueeze(-1)
         for day in range(self.settings.seasonal_days):
             index = origins + step - 1 - season * (periods + day)
             inside = (index >= 0).to(filled.dtype) * has_season
             flat = index.clamp(min=0).flatten(1)
             there = torch.gather(mask, 1, flat).reshape(inside.shape) * inside
-            value = torch.gather(filled, 1, flat).reshape(inside.shape) - last.unsqueeze(-1)
-            yesterday = torch.where((there - found) > 0.5, value, yesterday)
+            exact = torch.gather(filled, 1, flat).reshape(inside.shape)
+            value = exact - last.unsqueeze(-1)
+            newly = (there - found) > 0.5
+            yesterday = torch.where(newly, value, yesterday)
+            # Not last + (value - last): beside one huge value that would round the rest away.
+            repeated = torch.where(newly, exact, repeated)
             found = torch.maximum(found, there)
             total = total + there * value
             number = number + there
@@ -304,7 +309,8 @@ class ForecastCore(nn.Module):
             short_mean.unsqueeze(-1).expand_as(seasonal),
             long_mean.unsqueeze(-1).expand_as(seasonal),
         ]
-        return curves, [shift, shift_of_days, short_mean, long_mean, available.mean(-1)]
+        scalars = [shift, shift_of_days, short_mean, long_mean, available.mean(-1)]
+        return curves, scalars, repeated[..., recent : recent + self.settings.horizon]
 
     def _record(
         self, filled: Tensor, mask: Tensor, last: Tensor, curves: list[Tensor], divisor: Tensor
