@@ -159,8 +159,8 @@ class ForecastCore(nn.Module):
         (batch, origins, horizon), last value (batch, origins), scale (batch, origins); own unit.
         """
         filled, mask = self.clean(series)
-        last, newest = self._last_values(filled, mask)
-        states, scales, counts = self._encode(filled - newest, mask, newest)
+        last = self._last_values(filled, mask)
+        states, scales, counts = self._encode(filled, mask)
         curves, scalars, seasonal = self._curves(filled, mask, last, season_length)
 
         settings, horizon = self.settings, self.settings.horizon
@@ -211,36 +211,42 @@ class ForecastCore(nn.Module):
         pad = self.settings.padded_length - self.settings.context_length
         return F.pad(filled, (pad, 0)), F.pad(finite.to(series.dtype), (pad, 0))
 
-    def _last_values(self, filled: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Last finite value before each origin (batch, origins) and in the window (batch, 1)."""
+    def _last_values(self, filled: Tensor, mask: Tensor) -> Tensor:
+        """Last finite value before each origin (batch, origins), 0 where there is none."""
         length = self.settings.padded_length
         order = mask * torch.arange(1, length + 1, dtype=mask.dtype, device=mask.device)
         found = torch.stack([order[:, :origin].amax(1) for origin in self.origins], 1)
-        last = torch.gather(filled, 1, (found - 1).clamp(min=0).to(torch.int64))
-        # The newest of all is taken off before summing, so that 1e12 bytes keep their detail.
-        newest = order.amax(1, keepdim=True)
-        return last, torch.gather(filled, 1, (newest - 1).clamp(min=0).to(torch.int64))
+        return torch.gather(filled, 1, (found - 1).clamp(min=0).to(torch.int64))
 
-    def _encode(
-        self, anchored: Tensor, mask: Tensor, newest: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _first(self, mask: Tensor) -> Tensor:
+        """Index of the first finite step, int64 (batch, 1); beyond the window if there is none."""
+        order = torch.arange(self.settings.padded_length, device=mask.device)
+        missing = torch.where(mask > 0.5, 0, self.settings.padded_length)
+        return (order + missing).amin(1, keepdim=True)
+
+    def _encode(self, filled: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """States (batch, segments, hidden), scales and counts (batch, segments).
 
         Mean and scale (mean absolute deviation) are running ones: segment i is normalised by what
         was known at its own end.
         """
+        # Sums run over distances from the first value: a flat stretch stays exactly zero, and
+        # rounding is small beside how far the series has moved, however large its level is.
+        first = self._first(mask).clamp(max=self.settings.padded_length - 1)
+        level = torch.gather(filled, 1, first)
+        anchored = filled - level
         segments = (-1, self.settings.padded_length // self.settings.segment_length)
         shape = (*segments, self.settings.segment_length)
         values, seen = (anchored * mask).reshape(shape), mask.reshape(shape)
         counts = torch.cumsum(seen.sum(-1), 1)
         mean = torch.cumsum(values.sum(-1), 1) / counts.clamp(min=1.0)
         deviation = (values - mean.unsqueeze(-1)) * seen
-        # What is left of a flat stretch far from the newest value is rounding of the mean. It
+        # What is left of a flat stretch far from the first value is rounding of the mean. It
         # differs between runtimes, and an LSTM that sees it magnified can remember it for days.
         rounding = _SMALLEST_RELATIVE_SCALE * mean.abs().unsqueeze(-1)
         deviation = torch.sign(deviation) * F.relu(deviation.abs() - rounding)
         scales = torch.cumsum(deviation.abs().sum(-1), 1) / counts.clamp(min=1.0)
-        floor = _SMALLEST_RELATIVE_SCALE * newest.abs() + 1e-20
+        floor = _SMALLEST_RELATIVE_SCALE * level.abs() + 1e-20
         divisor = torch.maximum(scales, floor).unsqueeze(-1)
 
         both = mask[:, 1:] * mask[:, :-1]
@@ -343,10 +349,7 @@ class ForecastCore(nn.Module):
         for origins before the first point (nothing was known to forecast from).
         """
         truth, weight = self._at(filled, mask, 0, self.settings.horizon)
-        order = torch.arange(1, self.settings.padded_length + 1, device=mask.device)
-        unknown = torch.where(mask > 0.5, 0, 1) * self.settings.padded_length
-        first = (order + unknown).amin(1, keepdim=True)
-        known = torch.tensor(self.origins, device=mask.device).unsqueeze(0) >= first
+        known = torch.tensor(self.origins, device=mask.device).unsqueeze(0) > self._first(mask)
         return truth, weight * known.to(weight.dtype).unsqueeze(-1)
 
     def _at(self, filled: Tensor, mask: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
