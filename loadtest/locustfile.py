@@ -1,9 +1,9 @@
 """Locust users of the running server: gRPC through tritonclient, and raw KServe v2 over HTTP.
 
 Run it by ``python -m loadtest run``, or by Locust itself with its web page:
-``locust -f loadtest/locustfile.py --host http://127.0.0.1:9000``. Settings come by environment:
-PRESAGE_LOADTEST_GRPC (host:port), _REPOSITORY, _ARTIFACTS, _FRESH (1: no text comes twice), _SUMMARY
-(file for the figures).
+``locust -f loadtest/locustfile.py``. Settings come by environment: PRESAGE_LOADTEST_GRPC and _HTTP
+(host:port), _REPOSITORY and _ARTIFACTS (folders), _FRESH (1: no text comes twice), _SUMMARY (file
+for the figures).
 """
 
 # ruff: noqa: E402
@@ -90,7 +90,7 @@ class GrpcUser(User):
 
 
 class KServeHttpUser(HttpUser):
-    """Asks all models in turn over HTTP, through Locust's own client: KServe v2 as it is written."""
+    """Asks all models in turn over HTTP: KServe v2 as it is written, by Locust's own client."""
 
     host = f"http://{HTTP_ADDRESS}"
     weight = max(1, len(MODELS))

@@ -1,0 +1,120 @@
+"""The command line of the load tests."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from contract.errors import InputError, PresageError, ServerError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand and return its exit code (see contract.errors)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except PresageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="a bounded Locust run against the running server")
+    _add_places(run)
+    run.add_argument("--users", type=_positive, default=8)
+    run.add_argument("--seconds", type=_positive, default=10)
+    run.add_argument("--fresh", action="store_true", help="no text comes twice (defeats caches)")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    run.set_defaults(run=_run)
+
+    table = commands.add_parser("demo-table", help="quality, parity, speed and one answer a model")
+    _add_places(table)
+    table.add_argument("--seconds", type=float, default=20.0, help="spent measuring, in all")
+    table.add_argument("--markdown", type=Path, help="file (default: build/demo.md)")
+    table.add_argument("--quiet", action="store_true", help="no progress bar")
+    table.set_defaults(run=_demo_table)
+
+    eager = commands.add_parser("eager", help="the eager baseline alone, until stdin closes")
+    _add_folders(eager)
+    eager.set_defaults(run=_eager)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return number
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url", default="grpc://127.0.0.1:9001", help="the server's gRPC endpoint (%(default)s)"
+    )
+    parser.add_argument(
+        "--http-url", default="http://127.0.0.1:9000", help="its HTTP endpoint (%(default)s)"
+    )
+    _add_folders(parser)
+
+
+def _add_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
+
+
+def _address(url: str, scheme: str) -> str:
+    """``host:port`` of a URL. Raises InputError."""
+    found, separator, address = url.rpartition("://")
+    if (separator and found != scheme) or ":" not in address or "/" in address.rstrip("/"):
+        raise InputError("not a server URL", expected=f"{scheme}://host:port", got=repr(url))
+    return address.rstrip("/")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from loadtest.locust_run import LoadSettings, load_table, run_locust
+
+    settings = LoadSettings(
+        grpc_address=_address(arguments.url, "grpc"),
+        http_address=_address(arguments.http_url, "http"),
+        repository=arguments.repository,
+        artifacts=arguments.artifacts,
+        users=arguments.users,
+        seconds=arguments.seconds,
+        fresh=arguments.fresh,
+    )
+    rows = run_locust(settings, progress=not arguments.quiet)
+    print(load_table(rows, settings))
+    return ServerError.exit_code if any(row.failures for row in rows) else 0
+
+
+def _demo_table(arguments: argparse.Namespace) -> int:
+    from loadtest.closing_table import MARKDOWN_FILE, as_markdown, as_text, make_closing_table
+
+    table = make_closing_table(
+        grpc_address=_address(arguments.url, "grpc"),
+        http_address=_address(arguments.http_url, "http"),
+        repository=arguments.repository,
+        artifacts=arguments.artifacts,
+        seconds=arguments.seconds,
+        progress=not arguments.quiet,
+    )
+    path = arguments.markdown or MARKDOWN_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(as_markdown(table), encoding="utf-8")
+    print(as_text(table))
+    return 0
+
+
+def _eager(arguments: argparse.Namespace) -> int:
+    from loadtest.eager_baseline import serve_eagerly
+    from loadtest.served import served_models
+
+    return serve_eagerly(served_models(arguments.repository, arguments.artifacts))

@@ -1,0 +1,220 @@
+"""Locust, the eager baseline and the closing table against a real, tiny server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contract.errors import ServerUnavailableError
+from embedded_triton.environment import SERVER_VENV
+from embedded_triton.server import EmbeddedServer, ServerSettings
+from export.candidate import Candidate
+from export.gate import export_files
+from export.version_folder import stage
+from loadtest.command import main
+from loadtest.eager_process import EagerCaller, EagerProcess
+from loadtest.locust_run import LoadSettings, run_locust
+from loadtest.served import Questions, served_models
+from training.artifact import Artifact
+from training.command import main as train
+from training.registry import get_spec
+
+MODELS = {"log_anomaly", "metric_forecast_next"}
+
+
+@dataclass(frozen=True)
+class Served:
+    repository: Path
+    artifacts: Path
+    server: EmbeddedServer
+
+    @property
+    def arguments(self) -> list[str]:
+        return [
+            *("--url", f"grpc://{self.server.grpc_url}"),
+            *("--http-url", f"http://{self.server.http_url}"),
+            *("--repository", str(self.repository), "--artifacts", str(self.artifacts)),
+            "--quiet",
+        ]
+
+
+def _fixtures() -> Any:
+    path = Path(__file__).parents[1] / "fixtures" / "toy_model.py"
+    spec = importlib.util.spec_from_file_location("presage_toy_model_for_load", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, repository_root: Path) -> Iterator[Served]:
+    """A tiny forecaster and a tiny text model with its front, on a real tritonserver."""
+    if not (repository_root / SERVER_VENV).is_dir():
+        pytest.skip("no server environment: python -m embedded_triton install")
+    folder = tmp_path_factory.mktemp("load")
+    artifacts, repository = folder / "artifacts", folder / "repository"
+    series = folder / "daily.csv"
+    values = np.sin(np.arange(2000) * 2 * np.pi / 288) + np.random.default_rng(0).normal(
+        0, 0.1, 2000
+    )
+    rows = "".join(f"{1_700_000_000 + 300 * i},{v:.4f}\n" for i, v in enumerate(values))
+    series.write_text("timestamp,value\n" + rows)
+    words = ["train", "metric_forecast", "--preset", "next", "--epochs", "0.02", "--quiet"]
+    assert train([*words, "--data", str(series), "--artifacts", str(artifacts)]) == 0
+    text = _fixtures().make_tiny_log_anomaly(artifacts)
+    forecast = Artifact.latest("metric_forecast", "next", artifacts)
+    for artifact in (text, forecast):
+        candidate = Candidate(get_spec(artifact.manifest.model), artifact)
+        export_files(candidate)
+        stage(candidate, repository)
+    settings = ServerSettings(repository, 0, 0, 0, run_folder=folder / "run")
+    with EmbeddedServer(settings) as server:
+        yield Served(repository, artifacts, server)
+
+
+def test_locust_asks_every_model_over_both_protocols(served: Served) -> None:
+    settings = LoadSettings(
+        grpc_address=served.server.grpc_url,
+        http_address=served.server.http_url,
+        repository=served.repository,
+        artifacts=served.artifacts,
+        users=4,
+        seconds=3,
+    )
+    rows = run_locust(settings, progress=False)
+    assert {(row.protocol, row.model) for row in rows} == {
+        (protocol, model) for protocol in ("gRPC", "POST") for model in MODELS
+    }
+    for row in rows:
+        assert row.failures == 0, row.first_failure
+        assert row.requests > 0
+        assert 0 < row.p50_milliseconds <= row.p95_milliseconds <= row.p99_milliseconds
+
+
+def test_failures_are_counted_and_the_exit_code_tells(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Golden rows of another width are refused by the server, request by request."""
+    broken = tmp_path / "artifacts"
+    subprocess.run(["cp", "-r", str(served.artifacts), str(broken)], check=True)
+    (run,) = (broken / "metric_forecast").iterdir()
+    golden = {name: array[:, :7] for name, array in np.load(run / "golden.npz").items()}
+    np.savez(run / "golden.npz", **golden)
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["files"]["golden.npz"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    arguments = [*served.arguments, "--artifacts", str(broken), "--users", "4", "--seconds", "2"]
+    assert main(["run", *arguments]) == 10
+    said = capsys.readouterr().out
+    assert "metric_forecast_next: " in said
+    assert "series" in said
+
+
+def test_the_closing_table_measures_and_asks(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "deep" / "demo.md"
+    arguments = [*served.arguments, "--seconds", "3", "--markdown", str(page)]
+    assert main(["demo-table", *arguments]) == 0
+    said = capsys.readouterr().out
+    for model in MODELS:
+        (row,) = [line for line in said.splitlines() if line.startswith(f"{model} v1")]
+        assert row.count("×") == 2
+        assert f"**{model}**" in page.read_text()
+    assert "threshold" in said
+    assert "where is it in 5 min?" in said
+
+
+def test_eager_answers_as_triton_does(served: Served) -> None:
+    """A ratio means something only when both sides answer the same."""
+    import tritonclient.grpc as triton
+
+    client = triton.InferenceServerClient(served.server.grpc_url)
+    with EagerProcess(served.repository, served.artifacts) as eager:
+        for model in served_models(served.repository, served.artifacts):
+            inputs = next(Questions(model, fresh=True))
+            caller = eager.caller(model.name)
+            body = caller.body(inputs)
+            got = json.loads(caller.send("POST", f"/predict/{model.name}", body))
+            caller.close()
+            tensors = []
+            for tensor in model.inputs:
+                array = inputs[tensor.name]
+                asked = triton.InferInput(tensor.name, list(array.shape), tensor.dtype)
+                tensors.append(asked)
+                asked.set_data_from_numpy(array)
+            answer = client.infer(model.name, tensors)
+            for name in model.outputs:
+                expected = answer.as_numpy(name)
+                if expected.dtype == object:
+                    assert got[name] == [[cell.decode() for cell in row] for row in expected]
+                else:
+                    np.testing.assert_allclose(got[name], expected, rtol=1e-3, atol=1e-3)
+        with EagerCaller(eager.port) as caller:
+            with pytest.raises(Exception, match="HTTP 404"):
+                caller.send("POST", "/predict/nobody", b"{}")
+            with pytest.raises(Exception, match=r"HTTP 422.*missing"):
+                caller.send("POST", "/predict/log_anomaly", b"{}")
+    client.close()
+
+
+def test_the_eager_process_ends_with_its_parent(served: Served) -> None:
+    """Killed without a chance to clean up, the parent leaves nobody behind."""
+    code = (
+        "import sys, time; from pathlib import Path;"
+        "from loadtest.eager_process import EagerProcess;"
+        f"e = EagerProcess(Path({str(served.repository)!r}), Path({str(served.artifacts)!r}));"
+        "e.start(); e.wait(); print(e._process.pid, flush=True); time.sleep(60)"
+    )
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root, env=os.environ
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        stat = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()
+        if stat[0] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{child}").exists()
+
+
+def test_without_a_server_it_says_so(served: Served) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = LoadSettings(address, address, served.repository, served.artifacts)
+    with pytest.raises(ServerUnavailableError, match="python -m embedded_triton up"):
+        run_locust(settings, progress=False)
+
+
+def test_fresh_questions_never_come_twice(served: Served) -> None:
+    for model in served_models(served.repository, served.artifacts):
+        for fresh in (True, False):
+            questions = Questions(model, fresh=fresh)
+            count = 3 * len(model.questions)
+            asked = [next(questions) for _ in range(count)]
+            for inputs in asked:
+                assert set(inputs) == {tensor.name for tensor in model.inputs}
+                assert all(len(array) == 1 for array in inputs.values())
+            if model.reads_text:
+                texts = {inputs["text"][0, 0] for inputs in asked}
+                assert len(texts) == (count if fresh else len(set(model.questions)))
