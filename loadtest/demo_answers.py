@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -100,7 +99,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
-_ASK: dict[str, Callable[[ServedModel, str], Any]] = {
+_ASK: dict[str, Callable[[ServedModel, str], DemoAnswer]] = {
     "metric_forecast": _ask_forecast,
     "log_anomaly": _ask_logs,
     "train_failure_rca": _ask_diagnosis,

@@ -199,7 +199,7 @@ class _Bench:
         deadline = started + seconds
 
         def ask(caller: Caller) -> None:
-            own = []
+            own: list[float] = []
             try:
                 # One request at least: a slot may be shorter than a long log takes.
                 while not own or time.perf_counter() < deadline:
