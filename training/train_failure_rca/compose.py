@@ -29,7 +29,10 @@ class ComposedLog:
 
 
 def compose(
-    generator: np.random.Generator, library: Library, signature: Signature, cascades: Sequence[Signature]
+    generator: np.random.Generator,
+    library: Library,
+    signature: Signature,
+    cascades: Sequence[Signature],
 ) -> ComposedLog:
     """A job that ran, failed by ``signature``, and was torn down."""
     lines = _running(generator, library, most=18)

@@ -130,9 +130,7 @@ class Front:
             {
                 "label": self._labels[index],
                 "probability": round(-minus, 6),
-                "evidence": [
-                    {"line_number": line.number, "text": line.text} for line in evidence
-                ],
+                "evidence": [{"line_number": line.number, "text": line.text} for line in evidence],
                 "action": self._actions[self._labels[index]],
             }
             for _, minus, index, evidence in found
@@ -158,5 +156,9 @@ class Front:
         }
         candidates = [lines[number] for number in sorted(lines)]
         alone = self.batcher.probabilities([line.text for line in candidates])[:, label]
-        proving = [i for i in np.argsort(-alone, kind="stable") if alone[i] >= _EVIDENCE_SHARE * alone.max()]
+        proving = [
+            i
+            for i in np.argsort(-alone, kind="stable")
+            if alone[i] >= _EVIDENCE_SHARE * alone.max()
+        ]
         return [candidates[i] for i in sorted(proving[:_EVIDENCE_LINES])]

@@ -39,6 +39,7 @@ FAILED = re.compile(
     r"|退出码:? ?[1-9]",
 )
 _DIGITS = re.compile(r"\d+")
+_LONG_DIGITS = re.compile(r"\d{4,}|0x[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def keep_lines(lines: Sequence[LogLine]) -> list[LogLine]:
     seen: set[str] = set()
     distinct = []
     for line in lines:
-        form = _DIGITS.sub("0", line.text)
+        # Xid 13 and Xid 79 are not the same complaint; step 13 and step 79 are.
+        digits = _LONG_DIGITS if SUSPICIOUS.search(line.text) else _DIGITS
+        form = digits.sub("0", line.text)
         if form not in seen:
             seen.add(form)
             distinct.append(line)

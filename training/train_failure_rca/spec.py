@@ -1,0 +1,92 @@
+"""train_failure_rca: why did this training job die? Multi-label BERT behind a text front."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from contract.manifest import Front, Graph, Tensor
+from training.artifact import Artifact
+from training.run import TrainRun
+from training.spec import ModelSpec
+from training.text.text_spec import decide_labels, text_front, text_graph, text_parity_inputs
+from training.train_failure_rca.predict import add_predict_arguments, predict
+from training.train_failure_rca.signatures import LABELS
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_TOKENS = 128
+PRESET = "job"
+
+
+def graph_of(preset: str, max_tokens: int = MAX_TOKENS) -> Graph:
+    return text_graph("train_failure_rca_classifier", LABELS, max_tokens)
+
+
+def front_of(preset: str) -> Front:
+    front = text_front(
+        "train_failure_rca",
+        "training.train_failure_rca.front",
+        (
+            Tensor(name="probabilities", dtype="FP32", dims=(len(LABELS),), unit="probability"),
+            Tensor(name="diagnosis", dtype="BYTES", dims=(1,), unit="JSON"),
+            Tensor(name="manifest", dtype="BYTES", dims=(1,), unit="JSON"),
+        ),
+        optional_inputs=(
+            Tensor(name="threshold", dtype="FP32", dims=(1,), unit="probability", optional=True),
+        ),
+        # One log is up to 64 windows: a few of them are a batch.
+        max_batch_size=16,
+    )
+    return front.model_copy(
+        update={"modules": (*front.modules, "training.train_failure_rca.windows")}
+    )
+
+
+def add_train_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoder", default="minilm", help="local folder, hub name, or minilm (default)"
+    )
+    parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--draws", type=int, default=4_000, help="windows drawn per epoch")
+    parser.add_argument("--logs-per-label", type=int, default=60, help="logs composed per label")
+    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--gradient-accumulation", type=int, default=1)
+
+
+def train(run: TrainRun) -> Artifact:
+    from training.train_failure_rca.train import train_rca
+
+    return train_rca(run)
+
+
+def load_network(artifact: Artifact) -> torch.nn.Module:
+    from training.text.network import load_classifier
+
+    return load_classifier(artifact)
+
+
+def golden_questions(artifact: Artifact) -> Iterable[Any]:
+    return artifact.golden_questions()
+
+
+SPEC = ModelSpec(
+    name="train_failure_rca",
+    question="Why did this training job die?",
+    presets=(PRESET,),
+    graph=graph_of,
+    front=front_of,
+    labels=LABELS,
+    exporter="optimum",
+    add_train_arguments=add_train_arguments,
+    train=train,
+    load_network=load_network,
+    parity_inputs=text_parity_inputs,
+    decide=decide_labels,
+    add_predict_arguments=add_predict_arguments,
+    predict=predict,
+    golden_questions=golden_questions,
+)

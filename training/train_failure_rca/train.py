@@ -1,0 +1,225 @@
+"""Trains the root-cause classifier, calibrates it, chooses its thresholds, writes the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import BertForSequenceClassification
+
+from contract.manifest import Quality
+from training.artifact import Artifact, finish_run, write_golden
+from training.data.row_report import RowReport
+from training.loop import seed_everything
+from training.run import TrainRun
+from training.text.encoder import load_encoder
+from training.text.masking import JOB_MASKS
+from training.text.text_batch import MaskedTokenizer
+from training.text.text_spec import golden_rows
+from training.text.trainer import (
+    TextFitSettings,
+    calibrate_temperature,
+    fit_text_classifier,
+    masked_tokenizer,
+    predict_logits,
+    to_probabilities,
+)
+from training.train_failure_rca.data import (
+    JobLog,
+    as_job_logs,
+    compose_logs,
+    make_sampler,
+    read_examples,
+    read_seed_files,
+    signature_files,
+    split_families,
+    target_of,
+)
+from training.train_failure_rca.evaluate import (
+    Figures,
+    choose_thresholds,
+    figures,
+    labels_above,
+)
+from training.train_failure_rca.rules import labels_by_rule
+from training.train_failure_rca.signatures import LABELS, load_actions, load_library
+from training.train_failure_rca.windows import windows_of
+
+_VALIDATION_LOGS_PER_LABEL = 8
+_VALIDATION_LOGS_WITHOUT_CAUSE = 40
+_GOLDEN_TEXTS = 96
+
+
+def train_rca(run: TrainRun) -> Artifact:
+    """Train one run; prints micro-F1 and the rest beside the regex rules'.
+
+    Raises:
+        EncoderError, DataFileError, ArtifactCorruptError (resume, signature files)
+    """
+    from training.train_failure_rca.spec import front_of, graph_of
+
+    arguments = run.arguments
+    say = print if run.rank == 0 else _silent
+    report = RowReport(strict=run.strict)
+    library = load_library()
+    families = split_families(library, run.seed)
+    rows, row_files = read_seed_files(run.data, report)
+    tests, test_files = read_examples(run.data)
+    composed = compose_logs(
+        library,
+        families.train,
+        run.seed,
+        per_label=arguments.logs_per_label,
+        without_cause=arguments.logs_per_label * 4,
+    )
+    validation = as_job_logs(
+        compose_logs(
+            library,
+            families.validation,
+            run.seed + 1,
+            per_label=_VALIDATION_LOGS_PER_LABEL,
+            without_cause=_VALIDATION_LOGS_WITHOUT_CAUSE,
+        )
+    )
+    say(
+        f"train_failure_rca: {len(composed):,} composed logs from {len(families.train)} families"
+        f" ({len(families.validation)} held out)" + (f"; {report.describe()} read" if rows else "")
+    )
+    seed_everything(run.seed)
+    encoder = load_encoder(
+        arguments.encoder,
+        labels=LABELS,
+        problem_type="multi_label_classification",
+        corpus=[log.text for log, _ in composed] + [row.text for row in rows],
+        rules=JOB_MASKS,
+        report=run.rank == 0,
+    )
+    settings = TextFitSettings(
+        max_tokens=arguments.max_tokens,
+        epochs=arguments.epochs,
+        draws_per_epoch=arguments.draws,
+        learning_rate=arguments.learning_rate,
+        gradient_accumulation=arguments.gradient_accumulation,
+        label_weights=(2.0,) * len(LABELS),
+    )
+    # The reader cuts by tokens, so it needs the tokenizer before training does.
+    encoder.tokenizer.save_pretrained(run.path)
+    tokenizer = masked_tokenizer(run.path, settings.max_tokens)
+    sampler = make_sampler(
+        [log for log, _ in composed], rows, tokenizer, progress=run.progress and run.rank == 0
+    )
+    losses = fit_text_classifier(run, encoder, sampler, settings)
+
+    progress = run.progress and run.rank == 0
+    logits = log_logits(encoder.network, tokenizer, validation, progress=progress)
+    targets = np.array([target_of(log.labels) for log in validation], dtype=np.float32)
+    temperature = calibrate_temperature(logits, targets, multi_label=True)
+    probabilities = to_probabilities(logits, temperature, multi_label=True)
+    thresholds = choose_thresholds(probabilities, [log.labels for log in validation])
+    quality = _quality("held-out signature families", validation, probabilities, thresholds, say)
+    if tests:
+        test_logits = log_logits(encoder.network, tokenizer, tests, progress=progress)
+        test_probabilities = to_probabilities(test_logits, temperature, multi_label=True)
+        for origin in sorted({log.origin for log in tests}):
+            index = [i for i, log in enumerate(tests) if log.origin == origin]
+            quality += _quality(
+                f"examples: {origin}",
+                [tests[i] for i in index],
+                test_probabilities[index],
+                thresholds,
+                say,
+            )
+    questions = _questions(validation)
+    texts = [*questions, *_golden_texts(validation, tokenizer)]
+    write_golden(run.path, golden_rows(tokenizer, texts), questions)
+    return finish_run(
+        run.path,
+        model=run.model,
+        preset=run.preset,
+        seed=run.seed,
+        device=run.device,
+        graph=graph_of(run.preset, settings.max_tokens),
+        front=front_of(run.preset),
+        labels=LABELS,
+        thresholds=thresholds,
+        settings={
+            "max_tokens": settings.max_tokens,
+            "temperature": temperature,
+            "encoder": encoder.source,
+            "new_characters": encoder.new_characters,
+            "steps": settings.steps,
+            "held_out_families": sorted(families.validation),
+            "final_loss": float(np.mean(losses[-20:])),
+            "actions": load_actions(),
+        },
+        data=[*signature_files(), *row_files, *test_files],
+        quality=quality,
+    )
+
+
+def log_logits(
+    network: BertForSequenceClassification,
+    tokenizer: MaskedTokenizer,
+    logs: Sequence[JobLog],
+    *,
+    progress: bool,
+) -> np.ndarray:
+    """float32 (logs, labels): of each log's windows the largest logit per label."""
+    windows = [[window.text for window in windows_of(log.text, tokenizer)] for log in logs]
+    distinct = list(dict.fromkeys(text for texts in windows for text in texts))
+    rows = predict_logits(network, tokenizer, distinct, progress=progress)
+    at = {text: index for index, text in enumerate(distinct)}
+    return np.stack([rows[[at[text] for text in texts]].max(axis=0) for texts in windows])
+
+
+def _quality(
+    split: str,
+    logs: Sequence[JobLog],
+    probabilities: np.ndarray,
+    thresholds: dict[str, float],
+    say: object,
+) -> list[Quality]:
+    truth = [log.labels for log in logs]
+    model = figures(labels_above(probabilities, thresholds), truth)
+    rules = figures([labels_by_rule(log.text) for log in logs], truth)
+    if callable(say):
+        say(f"train_failure_rca, {split} ({len(logs)} logs): {model.describe()}")
+        say(f"  regex rules: {rules.describe()}")
+    pairs: list[tuple[str, float, float]] = [
+        ("micro-F1", model.micro_f1, rules.micro_f1),
+        ("exact match", model.exact_match, rules.exact_match),
+    ]
+    return [_row(metric, value, baseline, model, split) for metric, value, baseline in pairs]
+
+
+def _row(metric: str, value: float, baseline: float, model: Figures, split: str) -> Quality:
+    return Quality(
+        metric=metric,
+        value=value,
+        baseline="regex rules",
+        baseline_value=baseline,
+        higher_is_better=True,
+        rows=model.logs,
+        split=split,
+    )
+
+
+def _questions(validation: Sequence[JobLog]) -> list[str]:
+    """Logs of held-out families with a root, of several labels; then one without a cause."""
+    picked: dict[str, str] = {}
+    for log in validation:
+        if log.root is not None and log.root not in picked:
+            picked[log.root] = log.text
+    healthy = next((log.text for log in validation if not log.failed), "")
+    wanted = ("GPU_Hardware_Fault", "CUDA_OutOfMemory", "Model_Code_Error", "Network_Timeout")
+    return [picked[label] for label in wanted if label in picked] + ([healthy] if healthy else [])
+
+
+def _golden_texts(validation: Sequence[JobLog], tokenizer: MaskedTokenizer) -> list[str]:
+    texts = [window.text for log in validation for window in windows_of(log.text, tokenizer)]
+    step = max(1, len(texts) // _GOLDEN_TEXTS)
+    return texts[::step][:_GOLDEN_TEXTS]
+
+
+def _silent(*_: object) -> None:
+    return None
