@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from transformers import BertForSequenceClassification
 
 from contract.manifest import Quality
@@ -48,6 +49,8 @@ from training.train_failure_rca.windows import windows_of
 _VALIDATION_LOGS_PER_LABEL = 8
 _VALIDATION_LOGS_WITHOUT_CAUSE = 40
 _GOLDEN_TEXTS = 96
+_BATCH_SIZE = 16
+_PRIOR_LOGIT = -2.5
 
 
 def train_rca(run: TrainRun) -> Artifact:
@@ -100,8 +103,11 @@ def train_rca(run: TrainRun) -> Artifact:
         draws_per_epoch=arguments.draws,
         learning_rate=arguments.learning_rate,
         gradient_accumulation=arguments.gradient_accumulation,
-        label_weights=(2.0,) * len(LABELS),
+        batch_size=_BATCH_SIZE,
     )
+    # Most labels are absent from most windows: starting from that rate, not from 0.5, spares the
+    # head a first collapse onto "nothing" that short training does not leave again.
+    torch.nn.init.constant_(encoder.network.classifier.bias, _PRIOR_LOGIT)
     # The reader cuts by tokens, so it needs the tokenizer before training does.
     encoder.tokenizer.save_pretrained(run.path)
     tokenizer = masked_tokenizer(run.path, settings.max_tokens)
