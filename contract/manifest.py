@@ -59,7 +59,7 @@ class Graph(_Frozen):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     max_batch_size: int
-    instance_count: int = 1
+    instance_count: int = 2
     # Longest value of the dynamic axis (tokens), or the context length of a fixed one.
     max_length: int
     parity_batches: tuple[int, ...]
@@ -76,7 +76,7 @@ class Front(_Frozen):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     max_batch_size: int
-    instance_count: int = 1
+    instance_count: int = 3
     # Module that holds ``class Front``; copied, with ``modules``, into each published version.
     module: str
     modules: tuple[str, ...] = ()

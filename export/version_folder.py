@@ -37,7 +37,6 @@ def version_folders(candidate: Candidate) -> list[VersionFolder]:
             config_pbtxt.graph_config(
                 candidate.graph,
                 manifest.labels,
-                behind_front=manifest.front is not None and candidate.served == "onnx",
                 served=candidate.served,
             ),
             lambda folder: _write_model(candidate, folder),

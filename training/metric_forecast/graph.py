@@ -54,7 +54,7 @@ def make_graph(name: str, context_length: int, horizon: int, quantiles: tuple[fl
             Tensor(name="source", dtype="INT32", dims=(1,)),
         ),
         max_batch_size=max_batch_size,
-        instance_count=2,
+        instance_count=3 if context_length < 168 else 2,
         max_length=context_length,
         parity_batches=(1, 2, 7, max_batch_size),
         parity_lengths=tuple(sorted({min(n, context_length) for n in (1, 8, 64, context_length)})),

@@ -53,7 +53,7 @@ LABELS = ("low", "high")
 
 
 def test_graph_config_says_everything_the_backend_needs() -> None:
-    model = graph_config(GRAPH, LABELS, behind_front=True)
+    model = graph_config(GRAPH, LABELS)
     config = parse_config(model.config)
     assert (config.name, config.backend) == ("words_classifier", "onnxruntime")
     assert config.default_model_filename == "model.onnx"
@@ -81,7 +81,7 @@ def test_graph_config_says_everything_the_backend_needs() -> None:
 
 
 def test_warm_up_covers_one_row_and_a_full_batch() -> None:
-    config = parse_config(graph_config(GRAPH, (), behind_front=False).config)
+    config = parse_config(graph_config(GRAPH, ()).config)
     assert [sample.batch_size for sample in config.model_warmup] == [1, 32]
     for sample in config.model_warmup:
         assert sample.inputs.keys() == {"input_ids", "attention_mask"}
@@ -100,7 +100,7 @@ def test_front_config() -> None:
 
 
 def test_torchscript_variant_numbers_its_outputs() -> None:
-    model = graph_config(GRAPH, LABELS, behind_front=False, served="torchscript")
+    model = graph_config(GRAPH, LABELS, served="torchscript")
     config = parse_config(model.config)
     assert (config.name, config.backend) == ("words_classifier_torchscript", "pytorch")
     assert config.default_model_filename == "model.pt"
