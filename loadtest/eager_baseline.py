@@ -133,7 +133,9 @@ def serve_eagerly(models: list[ServedModel]) -> int:
     """Serve on a free loopback port, say ``port N`` on stdout, end when stdin does."""
     app = make_app({model.name: EagerModel(model) for model in models})
     listener = socket.create_server((HOST, 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+    # A caller's connection idles while the other side is measured: longer than uvicorn's 5 s.
+    settings = uvicorn.Config(app, log_level="error", access_log=False, timeout_keep_alive=600)
+    server = uvicorn.Server(settings)
     # Whoever started this may be killed: its end of the pipe then closes.
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     print(f"port {listener.getsockname()[1]}", flush=True)

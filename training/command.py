@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from contract.errors import InputError, PresageError
@@ -153,11 +155,24 @@ def _train_preset(spec: ModelSpec, preset: str, arguments: argparse.Namespace) -
         progress=not arguments.quiet,
         checkpoint_folder=path,
     )
-    artifact = spec.train(run)
+    with _own_threads():
+        artifact = spec.train(run)
     if rank == 0:
         _print_result(artifact, time.monotonic() - started)
     else:
         shutil.rmtree(own, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _own_threads() -> Iterator[None]:
+    """A model may choose its number of threads; the next one starts from the default again."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _settings_of(arguments: argparse.Namespace, world_size: int) -> dict[str, object]:
