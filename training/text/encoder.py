@@ -261,6 +261,11 @@ def _read_network(
             problem_type=problem_type,
             # Other attention kernels export to graphs that ONNX Runtime cannot fuse.
             attn_implementation="eager",
+            # Training is one or two passes, too short to overfit: dropout inside would cost a
+            # fifth of each step on a CPU (its random numbers) and buy nothing.
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            classifier_dropout=0.1,
             dtype=torch.float32,
         )
     except EncoderError:
