@@ -12,7 +12,7 @@ from training.data.fetch import BASE_URL_VARIABLE, fetch, read_sources
 from training.data.labelled_tsv import read_labelled_tsv
 from training.data.metrics_csv import read_metrics_csv
 from training.data.row_report import RowReport
-from training.data.source import FETCHED_FOLDER
+from training.data.source import FETCHED_FOLDER, FETCHED_MARK
 from training.registry import all_specs
 
 TOP_FOLDERS = ("metrics", "logs", "rca")

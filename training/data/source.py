@@ -10,6 +10,8 @@ from typing import Literal
 from contract.errors import DataFileError
 
 FETCHED_FOLDER = Path("build/data")
+FETCHED_MARK = ".fetched"
+"""Written when a fetch has everything it was asked for: half a fetch is no data."""
 ENVIRONMENT_VARIABLE = "PRESAGE_DATA"
 
 
@@ -47,6 +49,6 @@ def find_data(folder: Path | None = None) -> DataSource:
                 next_command="or fetch the public files: python -m training data fetch",
             )
         return DataSource(named, "folder")
-    if (FETCHED_FOLDER / "metrics").is_dir() or (FETCHED_FOLDER / "logs").is_dir():
+    if (FETCHED_FOLDER / FETCHED_MARK).is_file():
         return DataSource(FETCHED_FOLDER, "fetched")
     return DataSource(None, "generated")
