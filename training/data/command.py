@@ -42,6 +42,7 @@ def run_data_command(arguments: argparse.Namespace) -> int:
             only=arguments.only,
             progress=not arguments.quiet,
         )
+        (arguments.into / FETCHED_MARK).touch()
         listed = [
             source
             for source in read_sources()
