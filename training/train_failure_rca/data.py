@@ -27,7 +27,7 @@ from training.train_failure_rca.signatures import (
     Library,
     Signature,
 )
-from training.train_failure_rca.windows import LogLine, windows_of
+from training.train_failure_rca.windows import LogLine, read_lines, windows_of
 
 EXAMPLES_FILE = "rca/examples.jsonl"
 _VALIDATION_SHARE = 0.25
@@ -160,11 +160,14 @@ def make_sampler(
         proofs = {number: line for number, line in enumerate(log.lines, 1) if line.labels}
         for window in windows_of(log.text, tokenizer):
             _add(_example(window.lines, proofs), windows, without)
-        for number, line in proofs.items():
-            before, after = cut.integers(0, _EXCERPT_NEIGHBOURS + 1, size=2)
-            near = range(max(1, number - before), min(len(log.lines), number + after) + 1)
-            _add(_example([LogLine(i, log.lines[i - 1].text) for i in near], proofs), excerpts, [])
-            _add(TextExample(line.text, target_of(line.labels)), single, without)
+        # As the front reads them: unwrapped from whatever the collector shipped.
+        lines = read_lines(log.text)
+        for position, line in enumerate(lines):
+            if line.number in proofs:
+                before, after = cut.integers(0, _EXCERPT_NEIGHBOURS + 1, size=2)
+                near = lines[max(0, position - before) : position + after + 1]
+                _add(_example(near, proofs), excerpts, [])
+                _add(_example([line], proofs), single, [])
     for row in rows:
         # Where in the text the proof lies is not said: its largest window carries the labels.
         window = max(windows_of(row.text, tokenizer), key=lambda w: len(w.text))

@@ -70,6 +70,7 @@ def read_lines(log: str) -> list[LogLine]:
 
 
 def _unwrap(line: str) -> str:
+    line = line.rstrip("\r")
     stripped = line.strip()
     if stripped.startswith("{") and stripped.endswith("}"):
         try:
@@ -80,7 +81,8 @@ def _unwrap(line: str) -> str:
             for key in _WRAPPED_KEYS:
                 if isinstance(document.get(key), str):
                     return str(document[key])
-    return line.rsplit("\r", 1)[-1] if "\r" in line.rstrip("\r") else line.rstrip("\r")
+    # A progress bar rewrites its line: what stands there in the end is what it said.
+    return line.rsplit("\r", 1)[-1]
 
 
 def _shorten(line: str) -> str:

@@ -1,0 +1,277 @@
+"""The clients' logic without a server: windows, batches, thinning, errors, tables."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import clients
+from clients._translate import translate
+from clients._transport import split_url
+from clients.command import _numbers, _span
+from clients.forecast import ForecastSignature, plan
+from clients.policy import CallPolicy
+from clients.series import make_windows
+from clients.table import fit, render, width
+from clients.texts import LARGEST_BATCH_BYTES, check_texts, plan_texts
+from clients.thinning import thin
+from contract.errors import (
+    DataFileError,
+    DeadlineExceededError,
+    InputError,
+    OverloadedError,
+    PresageError,
+    SeriesError,
+    ServerAnswerError,
+    ServerUnavailableError,
+    TextError,
+    UnknownModelError,
+)
+
+
+def test_the_public_surface_is_pinned() -> None:
+    assert sorted(clients.__all__) == [
+        "AsyncLogAnomalyClient",
+        "AsyncMetricForecastClient",
+        "AsyncTrainFailureRCAClient",
+        "CallPolicy",
+        "Cause",
+        "Diagnosis",
+        "EvidenceLine",
+        "Forecast",
+        "LogAnomalyClient",
+        "LogVerdict",
+        "MetricForecastClient",
+        "TrainFailureRCAClient",
+    ]
+
+
+def test_no_torch_or_training_is_imported(repository_root: Path) -> None:
+    code = "import clients, clients.command, sys; print(sorted(sys.modules))"
+    names = ast.literal_eval(
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=repository_root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    heavy = {"torch", "transformers", "training", "export", "pandas", "tritonclient", "onnxruntime"}
+    assert heavy & {name.split(".")[0] for name in names} == set()
+
+
+def test_windows_are_left_padded_and_the_newest_context_is_kept() -> None:
+    windows = make_windows(
+        [[1.0, None, 3.0, 4.0], np.arange(50.0)], step_seconds=300, context_length=6
+    )
+    np.testing.assert_array_equal(windows.values[0], [np.nan, np.nan, 1, np.nan, 3, 4])
+    np.testing.assert_array_equal(windows.values[1], np.arange(44.0, 50.0))
+    assert windows.values.dtype == np.float32
+    assert windows.season_length == 288
+
+
+@pytest.mark.parametrize(("step", "season"), [(300, 288), (3600, 24), (7, 0), (86_400, 0)])
+def test_season_is_a_whole_number_of_steps_a_day(step: float, season: int) -> None:
+    assert make_windows([[1, 2, 3]], step_seconds=step, context_length=30).season_length == season
+
+
+def test_finer_series_are_averaged_to_five_minutes_counted_from_the_newest_point() -> None:
+    minutes = np.arange(1.0, 24.0)  # 23 one-minute points: the oldest bin has 3
+    minutes[-5:] = np.nan  # the newest bin is missing
+    windows = make_windows([minutes], step_seconds=60, context_length=2016)
+    assert windows.step_seconds == 300
+    assert windows.season_length == 288
+    np.testing.assert_allclose(windows.values[0, -5:], [2, 6, 11, 16, np.nan])
+    # A short context keeps its own step.
+    assert make_windows([minutes], step_seconds=60, context_length=30).step_seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("series", "words"),
+    [
+        ([[1.0, 2.0, 3.0], []], "empty series at series 1"),
+        ([[1.0, float("-inf"), 3.0]], "infinite value at series 0, point 1"),
+        ([["x", 1.0, 2.0]], "not a number at series 0"),
+        ([np.ones((3, 2))], "wrong number of channels"),
+        ([[1.0, 2.0]], "too short"),
+        ([np.ones(1_000_001)], "too long"),
+        ("123", "not a series"),
+        ([], "no series"),
+    ],
+)
+def test_bad_series_raise_with_their_place(series: object, words: str) -> None:
+    with pytest.raises(SeriesError, match=words):
+        make_windows(series, step_seconds=300, context_length=30)
+
+
+def test_skip_keeps_the_good_series() -> None:
+    windows = make_windows(
+        [[1, 2, 3], [], [4, 5, 6]], step_seconds=300, context_length=3, on_error="skip"
+    )
+    assert list(windows.errors) == [1]
+    np.testing.assert_array_equal(windows.values[[0, 2]], [[1, 2, 3], [4, 5, 6]])
+    signature = ForecastSignature("m", 3, 1, (0.5,), ("lstm",), "input", 1)
+    assert [call.inputs["series"].tolist() for call in plan(windows, signature)] == [
+        [[1, 2, 3]],
+        [[4, 5, 6]],
+    ]
+
+
+def test_one_series_needs_no_list_around_it() -> None:
+    assert make_windows([1, 2, 3.5], step_seconds=300, context_length=3).values.shape == (1, 3)
+
+
+def test_texts_are_batched_by_rows_and_by_bytes() -> None:
+    rows = plan_texts("m", [b"a"] * 7, {2: "bad"}, ["label"], max_batch_size=4)
+    assert [call.inputs["text"].shape for call in rows] == [(4, 1), (2, 1)]
+    big = b"x" * (LARGEST_BATCH_BYTES // 2 + 1)
+    assert len(plan_texts("m", [big, big, b"a"], {}, ["label"], max_batch_size=100)) == 2
+    [call] = plan_texts("m", [b"a"], {}, ["label"], max_batch_size=4, threshold=0.3)
+    assert call.inputs["threshold"].tolist() == [[pytest.approx(0.3)]]
+
+
+def test_texts_may_be_bytes_and_odd_but_not_empty() -> None:
+    encoded, errors = check_texts(["中文 😀", b"\xff", "\ud800 lone", "\0 "], on_error="skip")
+    assert encoded[:2] == ["中文 😀".encode(), b"\xff"]
+    assert list(errors) == [3]
+    with pytest.raises(TextError, match="text 1"):
+        check_texts(["a", ""], on_error="raise")
+    with pytest.raises(TextError, match=r"\[text\]"):
+        check_texts("one text", on_error="raise")
+    with pytest.raises(TextError, match="str or bytes"):
+        check_texts([3], on_error="raise")
+
+
+def test_thinning_keeps_the_error_and_its_line_number() -> None:
+    lines = [f"step {i} is fine and says nothing of interest".encode() for i in range(60_000)]
+    lines[30_000] = b"RuntimeError: the one that matters"
+    thinned = thin(b"\n".join(lines), largest_bytes=200_000)
+    kept = thinned.text.split(b"\n")
+    assert len(thinned.text) <= 200_000
+    position = kept.index(b"RuntimeError: the one that matters")
+    assert thinned.original(position + 1) == 30_001
+    assert kept[position - 1] == lines[29_999]
+    assert kept[-1] == lines[-1]
+    small = thin(b"a\nb")
+    assert (small.text, small.original(2)) == (b"a\nb", 2)
+
+
+class _TritonError(Exception):
+    """Shaped like tritonclient's InferenceServerException."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self._status, self._message = status, message
+
+    def status(self) -> str:
+        return self._status
+
+    def message(self) -> str:
+        return self._message
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (_TritonError("StatusCode.UNAVAILABLE", "failed to connect"), ServerUnavailableError),
+        (_TritonError("StatusCode.UNAVAILABLE", "Exceeds maximum queue size"), OverloadedError),
+        (_TritonError("503", "Exceeds maximum queue size"), OverloadedError),
+        (_TritonError("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded"), DeadlineExceededError),
+        (_TritonError("StatusCode.NOT_FOUND", "unknown model: 'x'"), UnknownModelError),
+        (_TritonError("400", "Request for unknown model: 'x' is not found"), UnknownModelError),
+        (
+            _TritonError("400", "Request for unknown model: 'x' has no available versions"),
+            ServerUnavailableError,
+        ),
+        (_TritonError("StatusCode.INVALID_ARGUMENT", "unexpected shape"), InputError),
+        (_TritonError("StatusCode.INTERNAL", "it broke"), ServerAnswerError),
+        (ConnectionRefusedError(111, "refused"), ServerUnavailableError),
+        (TimeoutError("timed out"), DeadlineExceededError),
+        (SeriesError("already ours"), SeriesError),
+    ],
+)
+def test_errors_are_translated_once(error: Exception, kind: type[PresageError]) -> None:
+    assert type(translate(error, model="x", url="grpc://h:1")) is kind
+
+
+def test_only_unavailable_is_retried_within_the_deadline() -> None:
+    policy = CallPolicy(attempts=3, first_delay_seconds=0.1)
+    down = ServerUnavailableError("down")
+    delay = policy.delay_after(0, down, seconds_left=10)
+    assert delay is not None
+    assert 0.05 <= delay <= 0.1
+    assert policy.delay_after(2, down, seconds_left=10) is None
+    assert policy.delay_after(0, down, seconds_left=0.01) is None
+    assert policy.delay_after(0, OverloadedError("full"), seconds_left=10) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("127.0.0.1:9001", ("grpc", "127.0.0.1:9001", False)),
+        ("grpcs://h:1", ("grpc", "h:1", True)),
+        ("http://h:1/", ("http", "h:1", False)),
+        ("https://h:1", ("http", "h:1", True)),
+    ],
+)
+def test_urls(url: str, expected: tuple[str, str, bool]) -> None:
+    assert split_url(url) == expected
+
+
+@pytest.mark.parametrize("url", ["ftp://h:1", "http://", "http://h:1/path"])
+def test_bad_urls(url: str) -> None:
+    with pytest.raises(InputError, match="not a server URL"):
+        split_url(url)
+
+
+def test_a_server_that_is_not_there_is_unavailable_after_the_retries() -> None:
+    policy = CallPolicy(attempts=2, first_delay_seconds=0.01, deadline_seconds=10)
+    for scheme in ("grpc", "http"):
+        with (
+            clients.MetricForecastClient(f"{scheme}://127.0.0.1:1", policy) as client,
+            pytest.raises(ServerUnavailableError, match="embedded_triton up"),
+        ):
+            client.forecast([[1, 2, 3]], step_seconds=300)
+
+
+def test_chinese_is_two_columns_wide() -> None:
+    assert width("显存 ok") == 7
+    assert fit("显存不足", 5) == "显存…"
+    lines = render(["a", "b"], [["显存", "1"], ["xyz", "2"]]).split("\n")
+    assert {width(line) for line in lines} == {7}
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "step"),
+    [
+        ("timestamp,value\n1700000000,1\n1700000060,2\n", [1, 2], 60),
+        ("ds,y\n2020-05-01 16:25:00,1\n2020-05-01 16:30:00,2\n", [1, 2], 300),
+        ("1\n2\n3\n", [1, 2, 3], None),
+        ("step,cpu,value\n0,9,1\n1,9,2\n", [1, 2], None),
+    ],
+)
+def test_the_seeds_csv_is_read(text: str, values: list[float], step: float | None) -> None:
+    assert _numbers("f.csv", text) == (values, step)
+
+
+def test_a_bad_csv_row_is_named() -> None:
+    with pytest.raises(DataFileError, match=r"f\.csv:3"):
+        _numbers("f.csv", "timestamp,value\n1,1\n2,x\n")
+
+
+def test_spans_are_words() -> None:
+    assert [_span(s) for s in (30, 300, 43_200, 172_800)] == ["30 s", "5 min", "12 h", "2 d"]
+
+
+def test_import_is_quick(repository_root: Path) -> None:
+    """Not a timing assertion of CI: ten times the promised second only catches a heavy import."""
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import clients"], cwd=repository_root, check=True)
+    assert time.monotonic() - start < 10
