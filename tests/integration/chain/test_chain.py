@@ -243,3 +243,21 @@ def test_a_changed_artifact_is_not_exported(chain: Chain) -> None:
     assert refused.returncode != 0
     assert "model.safetensors" in refused.stderr
     assert not (chain.repository / "log_anomaly/2").exists()
+
+
+def test_torchscript_is_proven_over_the_wire_and_published_on_request(
+    chain: Chain, tmp_path: Path
+) -> None:
+    answer = run_module(
+        chain.root,
+        *("export", "metric_forecast", "--preset", "next", "--format", "torchscript", "--quiet"),
+        *("--artifacts", str(chain.artifacts), "--repository", str(tmp_path)),
+    )
+    assert "metric_forecast_next_torchscript/1" in answer.stdout
+    report = json.loads(
+        (tmp_path / "metric_forecast_next_torchscript/1/parity_report.json").read_text()
+    )
+    assert report["passed"]
+    config = (tmp_path / "metric_forecast_next_torchscript/config.pbtxt").read_text()
+    assert 'backend: "pytorch"' in config
+    assert '"forecast__0"' in config
