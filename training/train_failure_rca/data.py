@@ -35,9 +35,11 @@ _VALIDATION_SHARE = 0.25
 _HEALTHY_SHARE = 0.22
 # Of the rest: proving lines alone, and with a few neighbours. Both teach faster than full windows,
 # where the proof is one line among many.
-_SINGLE_LINE_SHARE = 0.3
-_EXCERPT_SHARE = 0.4
+_SINGLE_LINE_SHARE = 0.4
+_EXCERPT_SHARE = 0.45
 _EXCERPT_NEIGHBOURS = 3
+# Of the draws without a cause, the short ones; a full window costs as much as four of them.
+_SHORT_HEALTHY_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def make_sampler(
     excerpts: dict[str, list[TextExample]] = {label: [] for label in LABELS}
     single: dict[str, list[TextExample]] = {label: [] for label in LABELS}
     without: list[TextExample] = []
+    without_short: list[TextExample] = []
     cut = np.random.default_rng(len(logs))
     for log in tqdm(logs, desc="windows", unit="log", disable=not progress):
         proofs = {number: line for number, line in enumerate(log.lines, 1) if line.labels}
@@ -163,11 +166,13 @@ def make_sampler(
         # As the front reads them: unwrapped from whatever the collector shipped.
         lines = read_lines(log.text)
         for position, line in enumerate(lines):
+            before, after = cut.integers(0, _EXCERPT_NEIGHBOURS + 1, size=2)
+            near = _example(lines[max(0, position - before) : position + after + 1], proofs)
             if line.number in proofs:
-                before, after = cut.integers(0, _EXCERPT_NEIGHBOURS + 1, size=2)
-                near = lines[max(0, position - before) : position + after + 1]
-                _add(_example(near, proofs), excerpts, [])
+                _add(near, excerpts, [])
                 _add(_example([line], proofs), single, [])
+            elif not any(near.target):
+                without_short.append(near)
     for row in rows:
         # Where in the text the proof lies is not said: its largest window carries the labels.
         window = max(windows_of(row.text, tokenizer), key=lambda w: len(w.text))
@@ -177,7 +182,7 @@ def make_sampler(
     def sample(generator: np.random.Generator, count: int) -> list[TextExample]:
         drawn: list[TextExample] = []
         for kind, form in generator.random((count, 2)):
-            pool = without
+            pool = without_short if form < _SHORT_HEALTHY_SHARE and without_short else without
             if kind > _HEALTHY_SHARE or not without:
                 label = known[generator.integers(len(known))]
                 pool = windows[label]

@@ -50,7 +50,7 @@ def add_train_arguments(parser: ArgumentParser) -> None:
         "--encoder", default="minilm", help="local folder, hub name, or minilm (default)"
     )
     parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--draws", type=int, default=4_800, help="windows drawn per epoch")
+    parser.add_argument("--draws", type=int, default=5_000, help="windows drawn per epoch")
     parser.add_argument("--logs-per-label", type=int, default=60, help="logs composed per label")
     parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
     parser.add_argument("--learning-rate", type=float, default=3e-4)

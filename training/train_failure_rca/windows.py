@@ -28,15 +28,22 @@ SUSPICIOUS = re.compile(
     r"error|fail|fatal|exception|traceback|abort|killed|denied|refused|timed? ?out|oom|xid|warn"
     r"|out of memory|memory|quota|no space|unable|cannot|can't|not found|no such|mismatch|reset"
     r"|invalid|missing|insufficient|incompatible|unauthorized|forbidden|corrupt|lost|down\b|flap"
+    r"|fallen off|bad_alloc|blocked for|exceed|no module|no matching|not permitted|not present"
+    r"|conflict|unsupported|unhealthy|unavailable|critical|hang\b|inactive|overrid|times out"
+    r"|pressure|not a |don't match|not in "
     r"|unplugged|uncorrect|unrecognized|required|exit code|signal|segfault|core dump|stall|assert"
-    r"|错误|失败|异常|超时|不足|拒绝|终止|掉卡|超限|不匹配|损坏|卡死|抖动|已满|不能|不可用",
+    r"|错误|失败|异常|超时|不足|拒绝|终止|掉卡|超限|不匹配|损坏|卡死|抖动|已满|不能|不可用|未找到|故障|查询不到|过旧|中断|停止",
     re.IGNORECASE,
 )
 FAILED = re.compile(
     r"Traceback \(most recent call last\)|\b\w+(?:Error|Exception)\b:|\bFATAL\b|\bFatal\b"
     r"|exit(?:ed)?(?: with)?(?: exit)?[ _]?code:?[ =]*[1-9]|exitcode: -?[1-9]|core dumped"
     r"|Segmentation fault|\bpanic\b|\bKilled\b|Aborted|job .* failed|运行失败|异常退出"
-    r"|退出码:? ?[1-9]",
+    r"|退出码:? ?[1-9]|[Ee]xit(?:ing)?(?: with)? [Cc]ode:?\s+[1-9]"
+    r"|KeyboardInterrupt|SIG(?:KILL|TERM|SEGV|ABRT)\b|\*\*\* (?:JOB|STEP) .* CANCELLED|Preempted\b"
+    r"|NodeNotReady|NVRM: Xid|loss is nan|diverged|Exiting run|free\(\): invalid|double free"
+    r'|killed by |"level": "(?:fatal|critical)"|ERROR .*(?:stopped|inconsistent)'
+    r"|训练停止|终止，原因|训练中断|任务失败|作业失败|崩溃",
 )
 _DIGITS = re.compile(r"\d+")
 _LONG_DIGITS = re.compile(r"\d{4,}|0x[0-9a-fA-F]+")

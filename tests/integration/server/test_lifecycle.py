@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def wait_gone(run_folder: Path) -> list[str]:
     while (left := processes_of(run_folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    """A failed test must not leave its launcher behind: it would hold its ports for ever."""
+    yield
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+            if b"embedded_triton" in words and str(tmp_path).encode() in b" ".join(words):
+                os.kill(int(path.parent.name), signal.SIGTERM)
+        except OSError:
+            continue
 
 
 def start(root: Path, run_folder: Path, venv: Path, repository: Path) -> subprocess.Popen[str]:
