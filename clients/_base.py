@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from clients._translate import explain_unknown
 from clients._transport import (
     DEFAULT_URL,
     Answer,
@@ -21,7 +22,7 @@ from clients._transport import (
     make_transport,
 )
 from clients.policy import CallPolicy, deadline_error
-from contract.errors import PresageError
+from contract.errors import PresageError, UnknownModelError
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class SyncCaller:
         if model not in self._configs:
             deadline = time.monotonic() + self.policy.deadline_seconds
             self._configs[model] = self._retry(
-                model, deadline, lambda _: self._transport.config(model)
+                model, deadline, lambda left: self._transport.config(model, left)
             )
         return self._configs[model]
 
@@ -86,11 +87,16 @@ class SyncCaller:
                 raise deadline_error(model, self.policy.deadline_seconds)
             try:
                 return attempt_once(left)
-            except PresageError as error:
+            except PresageError as raised:
+                error = raised
+                if isinstance(raised, UnknownModelError):
+                    error = explain_unknown(raised, model, self._transport.index())
                 left = deadline - time.monotonic()
                 delay = self.policy.delay_after(attempt, error, left)
                 if delay is None:
-                    raise
+                    if error is raised:
+                        raise
+                    raise error from raised
                 time.sleep(delay)
             attempt += 1
 
@@ -131,7 +137,7 @@ class AsyncCaller:
         if model not in self._configs:
             deadline = time.monotonic() + self.policy.deadline_seconds
             self._configs[model] = await self._retry(
-                model, deadline, lambda _: self._transport.config(model)
+                model, deadline, lambda left: self._transport.config(model, left)
             )
         return self._configs[model]
 
@@ -164,10 +170,15 @@ class AsyncCaller:
                 raise deadline_error(model, self.policy.deadline_seconds)
             try:
                 return await attempt_once(left)
-            except PresageError as error:
+            except PresageError as raised:
+                error = raised
+                if isinstance(raised, UnknownModelError):
+                    error = explain_unknown(raised, model, await self._transport.index())
                 left = deadline - time.monotonic()
                 delay = self.policy.delay_after(attempt, error, left)
                 if delay is None:
-                    raise
+                    if error is raised:
+                        raise
+                    raise error from raised
                 await asyncio.sleep(delay)
             attempt += 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from contract.errors import (
     DeadlineExceededError,
@@ -47,6 +49,21 @@ def translate(error: BaseException, *, model: str, url: str) -> PresageError:
     if status in {"INVALID_ARGUMENT", "400"}:
         return InputError(f"{model}: the server refuses the input", where=url, got=message)
     return ServerAnswerError(f"{model}: the server failed", where=url, got=message)
+
+
+def explain_unknown(
+    error: UnknownModelError, model: str, index: Sequence[Mapping[str, Any]]
+) -> PresageError:
+    """The error itself, or that the model is in the repository but not loaded (yet): a server
+    that starts answers before its models do.
+    """
+    if all(entry.get("name") != model for entry in index):
+        return error
+    return ServerUnavailableError(
+        f"{model}: in the server's repository, but not loaded",
+        where=error.where,
+        next_command="wait until it is, or see why not: python -m clients health",
+    )
 
 
 def _status_and_message(error: BaseException) -> tuple[str, str]:

@@ -4,8 +4,9 @@ it costs most of a client's import time.
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,9 @@ from contract.errors import InputError
 
 DEFAULT_URL = "grpc://127.0.0.1:9001"
 _LARGEST_MESSAGE_BYTES = 1 << 30
+_LONGEST_CALL_SECONDS = 3_600.0
+"""Of the HTTP libraries' own timeouts; the policy's deadline is the tighter one."""
+_INDEX_SECONDS = 10.0
 _TYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32", "object": "BYTES"}
 
 
@@ -39,7 +43,7 @@ class Transport(Protocol):
     url: str
 
     def infer(self, call: Call, timeout_seconds: float) -> Answer: ...
-    def config(self, model: str) -> dict[str, Any]: ...
+    def config(self, model: str, timeout_seconds: float) -> dict[str, Any]: ...
     def index(self) -> list[dict[str, Any]]: ...
     def close(self) -> None: ...
 
@@ -48,7 +52,8 @@ class AsyncTransport(Protocol):
     url: str
 
     async def infer(self, call: Call, timeout_seconds: float) -> Answer: ...
-    async def config(self, model: str) -> dict[str, Any]: ...
+    async def config(self, model: str, timeout_seconds: float) -> dict[str, Any]: ...
+    async def index(self) -> list[dict[str, Any]]: ...
     async def close(self) -> None: ...
 
 
@@ -122,9 +127,11 @@ class _GrpcTransport:
         except Exception as error:
             raise translate(error, model=call.model, url=self.url) from error
 
-    def config(self, model: str) -> dict[str, Any]:
+    def config(self, model: str, timeout_seconds: float) -> dict[str, Any]:
         try:
-            answer = self._client.get_model_config(model, as_json=True, client_timeout=10.0)
+            answer = self._client.get_model_config(
+                model, as_json=True, client_timeout=timeout_seconds
+            )
         except Exception as error:
             raise translate(error, model=model, url=self.url) from error
         config: dict[str, Any] = answer["config"]
@@ -132,7 +139,9 @@ class _GrpcTransport:
 
     def index(self) -> list[dict[str, Any]]:
         try:
-            answer = self._client.get_model_repository_index(as_json=True, client_timeout=10.0)
+            answer = self._client.get_model_repository_index(
+                as_json=True, client_timeout=_INDEX_SECONDS
+            )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
         models: list[dict[str, Any]] = answer.get("models", [])
@@ -154,46 +163,71 @@ class _HttpTransport:
         self._all: list[Any] = []
         self._lock = threading.Lock()
 
-    def _client(self, timeout_seconds: float) -> Any:
-        client = getattr(self._local, "client", None)
-        if client is None:
-            _, address, tls = split_url(self.url)
-            client = self._triton.InferenceServerClient(
-                address,
-                ssl=tls,
-                connection_timeout=min(10.0, timeout_seconds),
-                network_timeout=max(1.0, timeout_seconds),
-            )
-            self._local.client = client
-            with self._lock:
-                self._all.append(client)
-        return client
-
     def infer(self, call: Call, timeout_seconds: float) -> Answer:
+        tensors = _tensors(self._triton, call)
+        result = self._ask(call.model, timeout_seconds, lambda client: client.infer(**tensors))
         try:
-            result = self._client(timeout_seconds).infer(**_tensors(self._triton, call))
             return _answer(call, result, result.get_response().get("model_version", ""))
         except Exception as error:
             raise translate(error, model=call.model, url=self.url) from error
 
-    def config(self, model: str) -> dict[str, Any]:
-        try:
-            config: dict[str, Any] = self._client(10.0).get_model_config(model)
-        except Exception as error:
-            raise translate(error, model=model, url=self.url) from error
+    def config(self, model: str, timeout_seconds: float) -> dict[str, Any]:
+        config: dict[str, Any] = self._ask(
+            model, timeout_seconds, lambda client: client.get_model_config(model)
+        )
         return config
 
     def index(self) -> list[dict[str, Any]]:
-        try:
-            models: list[dict[str, Any]] = self._client(10.0).get_model_repository_index()
-        except Exception as error:
-            raise translate(error, model="repository", url=self.url) from error
+        models: list[dict[str, Any]] = self._ask(
+            "repository", _INDEX_SECONDS, lambda client: client.get_model_repository_index()
+        )
         return models
 
     def close(self) -> None:
         with self._lock:
             clients, self._all = self._all, []
         for client in clients:
+            client.close()
+
+    def _ask(self, model: str, timeout_seconds: float, question: Callable[[Any], Any]) -> Any:
+        """Raises PresageError. The client's own timeout is per read and fixed at its making, so a
+        timer of gevent's bounds the whole request.
+        """
+        import gevent
+
+        timer = gevent.Timeout.start_new(timeout_seconds)
+        try:
+            return question(self._client())
+        except gevent.Timeout as timeout:
+            if timeout is not timer:
+                raise
+            # Its one connection may still get the late answer: never use it again.
+            self._drop_client()
+            late = TimeoutError(f"nothing within {timeout_seconds:.3g} s")
+            raise translate(late, model=model, url=self.url) from timeout
+        except Exception as error:
+            raise translate(error, model=model, url=self.url) from error
+        finally:
+            timer.close()
+
+    def _client(self) -> Any:
+        client = getattr(self._local, "client", None)
+        if client is None:
+            _, address, tls = split_url(self.url)
+            client = self._triton.InferenceServerClient(
+                address, ssl=tls, connection_timeout=10.0, network_timeout=_LONGEST_CALL_SECONDS
+            )
+            self._local.client = client
+            with self._lock:
+                self._all.append(client)
+        return client
+
+    def _drop_client(self) -> None:
+        client = getattr(self._local, "client", None)
+        self._local.client = None
+        if client is not None:
+            with self._lock:
+                self._all.remove(client)
             client.close()
 
 
@@ -214,13 +248,25 @@ class _AsyncGrpcTransport:
         except Exception as error:
             raise translate(error, model=call.model, url=self.url) from error
 
-    async def config(self, model: str) -> dict[str, Any]:
+    async def config(self, model: str, timeout_seconds: float) -> dict[str, Any]:
         try:
-            answer = await self._client.get_model_config(model, as_json=True)
+            answer = await self._client.get_model_config(
+                model, as_json=True, client_timeout=timeout_seconds
+            )
         except Exception as error:
             raise translate(error, model=model, url=self.url) from error
         config: dict[str, Any] = answer["config"]
         return config
+
+    async def index(self) -> list[dict[str, Any]]:
+        try:
+            answer = await self._client.get_model_repository_index(
+                as_json=True, client_timeout=_INDEX_SECONDS
+            )
+        except Exception as error:
+            raise translate(error, model="repository", url=self.url) from error
+        models: list[dict[str, Any]] = answer.get("models", [])
+        return models
 
     async def close(self) -> None:
         await self._client.close()
@@ -233,12 +279,11 @@ class _AsyncHttpTransport:
         self.url = url
         _, address, tls = split_url(url)
         self._triton = triton
-        # conn_timeout bounds a whole request in aiohttp; the policy's deadline is the tighter one.
-        self._client = triton.InferenceServerClient(address, ssl=tls, conn_timeout=600.0)
+        self._client = triton.InferenceServerClient(
+            address, ssl=tls, conn_timeout=_LONGEST_CALL_SECONDS
+        )
 
     async def infer(self, call: Call, timeout_seconds: float) -> Answer:
-        import asyncio
-
         try:
             result = await asyncio.wait_for(
                 self._client.infer(**_tensors(self._triton, call)), timeout_seconds
@@ -247,12 +292,23 @@ class _AsyncHttpTransport:
         except Exception as error:
             raise translate(error, model=call.model, url=self.url) from error
 
-    async def config(self, model: str) -> dict[str, Any]:
+    async def config(self, model: str, timeout_seconds: float) -> dict[str, Any]:
         try:
-            config: dict[str, Any] = await self._client.get_model_config(model)
+            config: dict[str, Any] = await asyncio.wait_for(
+                self._client.get_model_config(model), timeout_seconds
+            )
         except Exception as error:
             raise translate(error, model=model, url=self.url) from error
         return config
+
+    async def index(self) -> list[dict[str, Any]]:
+        try:
+            models: list[dict[str, Any]] = await asyncio.wait_for(
+                self._client.get_model_repository_index(), _INDEX_SECONDS
+            )
+        except Exception as error:
+            raise translate(error, model="repository", url=self.url) from error
+        return models
 
     async def close(self) -> None:
         await self._client.close()

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from clients._transport import DEFAULT_URL, make_transport
-from clients.diagnose import TrainFailureRCAClient
+from clients.diagnose import TrainFailureRCAClient, check_threshold
 from clients.forecast import MetricForecastClient
 from clients.logs import LogAnomalyClient
 from clients.policy import CallPolicy
@@ -155,7 +155,7 @@ def _forecast(arguments: argparse.Namespace) -> int:
                     )
                     continue
                 horizon = answer.median.shape[1]
-                for step_ahead in sorted({0, horizon // 12, horizon - 1} & set(range(horizon))):
+                for step_ahead in sorted({0, horizon // 12 - 1, horizon - 1} & set(range(horizon))):
                     seconds = (step_ahead + 1) * answer.step_seconds
                     band = [f"{answer.quantiles[q][i, step_ahead]:.6g}" for q in answer.quantiles]
                     finite = [v for v in series[index] if math.isfinite(v)]
@@ -177,7 +177,12 @@ def _span(seconds: float) -> str:
 
 def _numbers(name: str, text: str) -> tuple[list[float], float | None]:
     """Values and step of a seed-format CSV (``timestamp,value``, ``y``, last column, or bare)."""
-    rows = [(i, row) for i, row in enumerate(csv.reader(text.splitlines()), 1) if any(row)]
+    reader = csv.reader(text.splitlines())
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(row)]
+    except csv.Error as error:
+        where = f"{name}:{reader.line_num}"
+        raise DataFileError("not a CSV file", where=where, got=str(error)) from error
     if not rows:
         raise SeriesError("empty file", where=name, expected="timestamp,value rows")
     header = [cell.strip().lower() for cell in rows[0][1]]
@@ -231,8 +236,16 @@ def _logs(arguments: argparse.Namespace) -> int:
             if content is None:
                 failures.append(reason)
                 continue
-            lines = [(i, line) for i, line in enumerate(content.splitlines(), 1) if line.strip()]
-            verdicts = client.classify([line for _, line in lines], on_error="skip")
+            lines = [
+                (i, line)
+                for i, line in enumerate(content.splitlines(), 1)
+                if line.decode("utf-8", "replace").strip()
+            ]
+            try:
+                verdicts = client.classify([line for _, line in lines], on_error="skip")
+            except InputError as error:
+                failures.append(f"{name}: {error}")
+                continue
             for (number, line), verdict in zip(lines, verdicts, strict=True):
                 if verdict.label is None:
                     failures.append(f"{name}:{number}: {verdict.error}")
@@ -255,12 +268,17 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 def _diagnose(arguments: argparse.Namespace) -> int:
     failures: list[str] = []
+    check_threshold(arguments.threshold)
     with TrainFailureRCAClient(arguments.url, _policy(arguments)) as client:
         for name, content, reason in _read_all(arguments.files):
             if content is None:
                 failures.append(reason)
                 continue
-            [diagnosis] = client.diagnose([content], arguments.threshold, on_error="skip")
+            try:
+                [diagnosis] = client.diagnose([content], arguments.threshold, on_error="skip")
+            except InputError as error:
+                failures.append(f"{name}: {error}")
+                continue
             if diagnosis.error is not None:
                 failures.append(f"{name}: {diagnosis.error}")
             elif arguments.json:

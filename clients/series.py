@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ SMALLEST_POINTS = 3
 """Fewer finite points than this say nothing about a metric's future."""
 LARGEST_POINTS = 1_000_000
 _LONG_CONTEXT = 288
+_LARGEST_VALUE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def make_windows(
     """
     if on_error not in {"raise", "skip"}:
         raise SeriesError("unknown on_error", expected="raise or skip", got=repr(on_error))
-    if not (isinstance(step_seconds, (int, float)) and 0 < step_seconds < math.inf):
+    if not (isinstance(step_seconds, Real) and 0 < float(step_seconds) < math.inf):
         raise SeriesError(
             "step_seconds is no time span", expected="a positive number", got=repr(step_seconds)
         )
@@ -65,8 +67,23 @@ def make_windows(
         if resample:
             points = _average(points, step_seconds)
         newest = points[-context_length:]
+        if not np.isfinite(newest).any():
+            missing = _nothing_recent(index, context_length)
+            if on_error == "raise":
+                raise missing
+            errors[index] = str(missing)
+            continue
         values[index, context_length - len(newest) :] = newest
     return Windows(values, _season_length(step), step, errors)
+
+
+def _nothing_recent(index: int, context_length: int) -> SeriesError:
+    return SeriesError(
+        "nothing recent to forecast from",
+        where=f"series {index}",
+        expected=f"a point that is not missing among the newest {context_length}",
+        got="only missing ones",
+    )
 
 
 def _as_list(series: Any) -> Sequence[Any]:
@@ -74,8 +91,15 @@ def _as_list(series: Any) -> Sequence[Any]:
         raise SeriesError(
             "not a series", expected="a list of series of numbers", got=type(series).__name__
         )
-    if isinstance(series, np.ndarray) and series.ndim == 1 and series.dtype != object:
-        return [series]
+    if isinstance(series, np.ndarray):
+        if series.ndim == 0:
+            raise SeriesError(
+                "not a series", expected="a list of series of numbers", got=repr(series)
+            )
+        if series.dtype == object:
+            series = list(series)
+        elif series.ndim == 1:
+            return [series]
     if len(series) == 0:
         raise SeriesError("no series", expected="at least one", got="an empty list")
     if not isinstance(series, np.ndarray) and all(
@@ -90,8 +114,14 @@ def _check(row: Any, index: int) -> Array:
     """float64 (points,). Raises SeriesError."""
     where = f"series {index}"
     try:
-        points = np.array([np.nan if p is None else p for p in row], dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        if isinstance(row, np.ndarray) and row.dtype.kind in "fiu":
+            points: Array = row.astype(np.float64)
+        else:
+            # Text is no number, not even "1": np.array would read it, and b"123" as three points.
+            if isinstance(row, (str, bytes)) or any(isinstance(p, (str, bytes)) for p in row):
+                raise TypeError("text")
+            points = np.array([np.nan if p is None else p for p in row], dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         bad = next((p for p in _iterate(row) if not _is_number(p)), row)
         raise SeriesError(
             "a point is not a number",
@@ -124,6 +154,14 @@ def _check(row: Any, index: int) -> Array:
             expected="finite numbers, or NaN where one is missing",
             got=str(points[infinite[0]]),
         )
+    huge = np.flatnonzero(np.abs(points) > _LARGEST_VALUE)
+    if len(huge):
+        raise SeriesError(
+            "value too large",
+            where=f"{where}, point {huge[0]}",
+            expected=f"at most {_LARGEST_VALUE:.2g}, what float32 holds",
+            got=str(points[huge[0]]),
+        )
     finite = int(np.isfinite(points).sum())
     if finite < SMALLEST_POINTS:
         raise SeriesError(
@@ -136,13 +174,15 @@ def _check(row: Any, index: int) -> Array:
 
 
 def _iterate(row: Any) -> Sequence[Any]:
-    return row if hasattr(row, "__iter__") and not isinstance(row, str) else [row]
+    return row if hasattr(row, "__iter__") and not isinstance(row, (str, bytes)) else [row]
 
 
 def _is_number(point: Any) -> bool:
+    if isinstance(point, (str, bytes)):
+        return False
     try:
         float("nan" if point is None else point)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 

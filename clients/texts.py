@@ -54,7 +54,8 @@ def _encode(text: Any, index: int) -> bytes:
         raw = bytes(text)
     else:
         raise TextError("not a text", where=where, expected="str or bytes", got=repr(text)[:80])
-    if not raw.replace(b"\0", b" ").strip():
+    # As the server sees it: U+3000 is blank too, and one blank row costs the whole batch.
+    if not raw.decode("utf-8", "replace").replace("\0", " ").strip():
         raise TextError("empty text", where=where, expected="at least one character")
     return raw
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import clients
-from clients._translate import translate
-from clients._transport import split_url
+from clients._translate import explain_unknown, translate
+from clients._transport import Answer, split_url
 from clients.command import _numbers, _span
-from clients.forecast import ForecastSignature, plan
+from clients.forecast import ForecastSignature, decode, plan
 from clients.policy import CallPolicy
 from clients.series import make_windows
 from clients.table import fit, render, width
@@ -102,6 +102,16 @@ def test_finer_series_are_averaged_to_five_minutes_counted_from_the_newest_point
         ([np.ones((3, 2))], "wrong number of channels"),
         ([[1.0, 2.0]], "too short"),
         ([np.ones(1_000_001)], "too long"),
+        ([["1", "2", "3"]], "not a number at series 0: .*got '1'"),
+        ([np.array(["1", "2", "3"])], "not a number at series 0"),
+        ([b"123"], "not a number at series 0"),
+        ([[1.0, 10**400, 2.0]], "not a number at series 0"),
+        ([[1.0, 1e39, 2.0]], "too large at series 0, point 1"),
+        ([[1.0, 2.0, 3.0] + [None] * 30], "nothing recent .* at series 0"),
+        ([1.0, [1.0, 2.0, 3.0]], "not a number at series 0"),
+        (np.array([]), "empty series at series 0"),
+        (np.array(3.0), "not a series"),
+        (iter([1.0, 2.0, 3.0]), "not a series"),
         ("123", "not a series"),
         ([], "no series"),
     ],
@@ -111,11 +121,32 @@ def test_bad_series_raise_with_their_place(series: object, words: str) -> None:
         make_windows(series, step_seconds=300, context_length=30)
 
 
+@pytest.mark.parametrize("step", [0, -1, float("nan"), float("inf"), "300", None])
+def test_a_step_is_a_time_span(step: object) -> None:
+    with pytest.raises(SeriesError, match="step_seconds is no time span"):
+        make_windows([[1, 2, 3]], step_seconds=step, context_length=30)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [int, float, np.int64, np.float32])
+def test_a_step_is_any_real_number(kind: type) -> None:
+    windows = make_windows([[1, 2, 3]], step_seconds=kind(300), context_length=30)
+    assert (windows.step_seconds, windows.season_length) == (300, 288)
+
+
+def test_on_error_has_two_words() -> None:
+    with pytest.raises(SeriesError, match="raise or skip"):
+        make_windows([[1, 2, 3]], step_seconds=300, context_length=30, on_error="ignore")
+    with pytest.raises(TextError, match="raise or skip"):
+        check_texts(["a"], on_error="ignore")
+
+
 def test_skip_keeps_the_good_series() -> None:
+    gone = [1, 2, 3, None, None, None]
     windows = make_windows(
-        [[1, 2, 3], [], [4, 5, 6]], step_seconds=300, context_length=3, on_error="skip"
+        [[1, 2, 3], [], [4, 5, 6], gone], step_seconds=300, context_length=3, on_error="skip"
     )
-    assert list(windows.errors) == [1]
+    assert list(windows.errors) == [1, 3]
+    assert np.isnan(windows.values[[1, 3]]).all()
     np.testing.assert_array_equal(windows.values[[0, 2]], [[1, 2, 3], [4, 5, 6]])
     signature = ForecastSignature("m", 3, 1, (0.5,), ("lstm",), "input", 1)
     assert [call.inputs["series"].tolist() for call in plan(windows, signature)] == [
@@ -124,8 +155,33 @@ def test_skip_keeps_the_good_series() -> None:
     ]
 
 
-def test_one_series_needs_no_list_around_it() -> None:
-    assert make_windows([1, 2, 3.5], step_seconds=300, context_length=3).values.shape == (1, 3)
+@pytest.mark.parametrize(
+    "series", [[1, None, 3.5, 4], np.array([1, np.nan, 3.5, 4]), np.array([1, None, 3.5, 4])]
+)
+def test_one_series_needs_no_list_around_it(series: object) -> None:
+    values = make_windows(series, step_seconds=300, context_length=4).values
+    np.testing.assert_array_equal(values, [[1, np.nan, 3.5, 4]])
+
+
+def test_answers_are_put_beside_their_series() -> None:
+    signature = ForecastSignature("m", 3, 2, (0.1, 0.5), ("lstm", "last"), "input", 1)
+    windows = make_windows(
+        [[1, 2, 3], [], [4, 5, 6]], step_seconds=300, context_length=3, on_error="skip"
+    )
+    answers = [
+        Answer({"forecast": np.full((1, 2, 2), n), "source": np.array([[n]])}, "7") for n in (0, 1)
+    ]
+    forecast = decode(answers, windows, signature)
+    np.testing.assert_array_equal(forecast.median, [[0, 0], [np.nan, np.nan], [1, 1]])
+    assert forecast.source == ["lstm", "", "last"]
+    assert forecast.model_version == "7"
+    with pytest.raises(ServerAnswerError, match="another shape"):
+        decode(answers[:1], windows, signature)
+
+
+def test_a_config_without_the_contracts_parameters_is_refused() -> None:
+    with pytest.raises(ServerAnswerError, match="context_length"):
+        ForecastSignature.from_config("m", {"parameters": {"unit": {"string_value": "input"}}})
 
 
 def test_texts_are_batched_by_rows_and_by_bytes() -> None:
@@ -142,7 +198,7 @@ def test_texts_may_be_bytes_and_odd_but_not_empty() -> None:
     assert encoded[:2] == ["中文 😀".encode(), b"\xff"]
     assert list(errors) == [3]
     with pytest.raises(TextError, match="text 1"):
-        check_texts(["a", ""], on_error="raise")
+        check_texts(["a", "\u3000\x1c\0"], on_error="raise")
     with pytest.raises(TextError, match=r"\[text\]"):
         check_texts("one text", on_error="raise")
     with pytest.raises(TextError, match="str or bytes"):
@@ -201,6 +257,15 @@ def test_errors_are_translated_once(error: Exception, kind: type[PresageError]) 
     assert type(translate(error, model="x", url="grpc://h:1")) is kind
 
 
+def test_a_model_in_the_repository_is_not_unknown() -> None:
+    """A server that starts answers before its models do: worth a retry."""
+    unknown = UnknownModelError("no model", where="grpc://h:1")
+    assert explain_unknown(unknown, "x", [{"name": "y"}]) is unknown
+    waiting = explain_unknown(unknown, "x", [{"name": "x"}])
+    assert isinstance(waiting, ServerUnavailableError)
+    assert waiting.where == "grpc://h:1"
+
+
 def test_only_unavailable_is_retried_within_the_deadline() -> None:
     policy = CallPolicy(attempts=3, first_delay_seconds=0.1)
     down = ServerUnavailableError("down")
@@ -255,6 +320,9 @@ def test_chinese_is_two_columns_wide() -> None:
         ("ds,y\n2020-05-01 16:25:00,1\n2020-05-01 16:30:00,2\n", [1, 2], 300),
         ("1\n2\n3\n", [1, 2, 3], None),
         ("step,cpu,value\n0,9,1\n1,9,2\n", [1, 2], None),
+        ("timestamp,value,cpu\n1700000000000,1,9\n1700000060000,2,9\n\n", [1, 2], 60),
+        ("2024-01-01T00:00:00,1\n2024-01-01T01:00:00,2\n2024-01-01T02:00:00,3", [1, 2, 3], 3600),
+        ('timestamp,"value"\r\n1700000000,"1e3"\r\n', [1000], None),
     ],
 )
 def test_the_seeds_csv_is_read(text: str, values: list[float], step: float | None) -> None:
@@ -264,6 +332,17 @@ def test_the_seeds_csv_is_read(text: str, values: list[float], step: float | Non
 def test_a_bad_csv_row_is_named() -> None:
     with pytest.raises(DataFileError, match=r"f\.csv:3"):
         _numbers("f.csv", "timestamp,value\n1,1\n2,x\n")
+    with pytest.raises(DataFileError, match=r"f\.csv:4"):
+        _numbers("f.csv", "timestamp,value\n1,1\n\n2\n")
+    with pytest.raises(DataFileError, match=r"f\.csv:2.*field larger"):
+        _numbers("f.csv", "value\n" + "9" * 200_000 + "\n")
+    with pytest.raises(SeriesError, match=r"empty file at f\.csv"):
+        _numbers("f.csv", "\n\n")
+
+
+def test_a_missing_value_in_a_csv_is_not_a_number() -> None:
+    values, _ = _numbers("f.csv", "timestamp,value\n1,1\n2,\n3,nan\n4,4\n")
+    np.testing.assert_array_equal(values, [1, np.nan, np.nan, 4])
 
 
 def test_spans_are_words() -> None:
