@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contract.manifest import Front, Graph, Tensor
 from training.artifact import Artifact
 from training.log_anomaly.predict import add_predict_arguments, predict
 from training.run import TrainRun
 from training.spec import ModelSpec
-from training.text.text_spec import decide_label, text_front, text_graph, text_parity_inputs
-
-if TYPE_CHECKING:
-    import torch
+from training.text.text_spec import (
+    add_text_train_arguments,
+    decide_label,
+    load_text_network,
+    text_front,
+    text_graph,
+    text_parity_inputs,
+)
 
 LABELS = ("normal", "anomaly")
 MAX_TOKENS = 64
@@ -40,26 +44,15 @@ def front_of(preset: str) -> Front:
 
 
 def add_train_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--encoder", default="minilm", help="local folder, hub name, or minilm (default)"
+    add_text_train_arguments(
+        parser, epochs=1.5, draws=4_000, max_tokens=MAX_TOKENS, learning_rate=1e-4
     )
-    parser.add_argument("--epochs", type=float, default=1.5)
-    parser.add_argument("--draws", type=int, default=4_000, help="lines drawn per epoch")
-    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--gradient-accumulation", type=int, default=1)
 
 
 def train(run: TrainRun) -> Artifact:
     from training.log_anomaly.train import train_log_anomaly
 
     return train_log_anomaly(run)
-
-
-def load_network(artifact: Artifact) -> torch.nn.Module:
-    from training.text.network import load_classifier
-
-    return load_classifier(artifact)
 
 
 def golden_questions(artifact: Artifact) -> Iterable[Any]:
@@ -76,7 +69,7 @@ SPEC = ModelSpec(
     exporter="optimum",
     add_train_arguments=add_train_arguments,
     train=train,
-    load_network=load_network,
+    load_network=load_text_network,
     parity_inputs=text_parity_inputs,
     decide=decide_label,
     add_predict_arguments=add_predict_arguments,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +12,9 @@ from contract.manifest import Front, Graph, Manifest, Tensor, Tolerance
 from training.artifact import Artifact
 from training.spec import Arrays, Decisions, Padding
 from training.text.text_batch import MaskedTokenizer
+
+if TYPE_CHECKING:
+    import torch
 
 PADDED_SHARE: dict[Padding, float] = {"none": 0.0, "half": 0.5, "most": 0.9}
 FRONT_MODULES = ("training.text.text_batch",)
@@ -114,3 +119,24 @@ def decide_labels(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> Decisi
     thresholds = np.array([manifest.thresholds[label] for label in manifest.labels])
     margins = outputs["probabilities"].astype(np.float64) - thresholds
     return Decisions((margins >= 0).astype(np.int64), np.abs(margins))
+
+
+def add_text_train_arguments(
+    parser: ArgumentParser, *, epochs: float, draws: int, max_tokens: int, learning_rate: float
+) -> None:
+    """The flags of every text model, with the model's own defaults."""
+    parser.add_argument(
+        "--encoder", default="minilm", help="local folder, hub name, or minilm (default)"
+    )
+    parser.add_argument("--epochs", type=float, default=epochs)
+    parser.add_argument("--draws", type=int, default=draws, help="examples drawn per epoch")
+    parser.add_argument("--max-tokens", type=int, default=max_tokens)
+    parser.add_argument("--learning-rate", type=float, default=learning_rate)
+    parser.add_argument("--gradient-accumulation", type=int, default=1)
+
+
+def load_text_network(artifact: Artifact) -> torch.nn.Module:
+    """The served classifier of a run; torch is imported only here."""
+    from training.text.network import load_classifier
+
+    return load_classifier(artifact)

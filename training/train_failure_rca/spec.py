@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contract.manifest import Front, Graph, Tensor
 from training.artifact import Artifact
 from training.run import TrainRun
 from training.spec import ModelSpec
-from training.text.text_spec import decide_labels, text_front, text_graph, text_parity_inputs
+from training.text.text_spec import (
+    add_text_train_arguments,
+    decide_labels,
+    load_text_network,
+    text_front,
+    text_graph,
+    text_parity_inputs,
+)
 from training.train_failure_rca.predict import add_predict_arguments, predict
 from training.train_failure_rca.signatures import LABELS
-
-if TYPE_CHECKING:
-    import torch
 
 MAX_TOKENS = 96
 PRESET = "job"
@@ -46,27 +50,16 @@ def front_of(preset: str) -> Front:
 
 
 def add_train_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--encoder", default="minilm", help="local folder, hub name, or minilm (default)"
+    add_text_train_arguments(
+        parser, epochs=1.0, draws=5_000, max_tokens=MAX_TOKENS, learning_rate=3e-4
     )
-    parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--draws", type=int, default=5_000, help="windows drawn per epoch")
     parser.add_argument("--logs-per-label", type=int, default=60, help="logs composed per label")
-    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--gradient-accumulation", type=int, default=1)
 
 
 def train(run: TrainRun) -> Artifact:
     from training.train_failure_rca.train import train_rca
 
     return train_rca(run)
-
-
-def load_network(artifact: Artifact) -> torch.nn.Module:
-    from training.text.network import load_classifier
-
-    return load_classifier(artifact)
 
 
 def golden_questions(artifact: Artifact) -> Iterable[Any]:
@@ -83,7 +76,7 @@ SPEC = ModelSpec(
     exporter="optimum",
     add_train_arguments=add_train_arguments,
     train=train,
-    load_network=load_network,
+    load_network=load_text_network,
     parity_inputs=text_parity_inputs,
     decide=decide_labels,
     add_predict_arguments=add_predict_arguments,
