@@ -7,7 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
-REQUIREMENTS := $(wildcard requirements/*.txt)
+REQUIREMENTS := $(filter-out requirements/gpu.txt, $(wildcard requirements/*.txt))
 MODEL ?= all
 # Python's own buffering would hide progress when the output is piped.
 export PYTHONUNBUFFERED := 1
@@ -76,7 +76,11 @@ down:  ## stop exactly what `make up` started
 status: setup  ## models, versions, readiness
 	@$(PY) -m embedded_triton status
 
+gpu: setup  ## swap onnxruntime for onnxruntime-gpu in .venv (never both)
+	@$(PY) -m pip uninstall --quiet --yes onnxruntime
+	@$(PIP_INSTALL) -r requirements/gpu.txt
+
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity up down status clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity up down status gpu clean
