@@ -181,7 +181,7 @@ class _Download:
     def _transfer(self) -> None:
         """Append what is missing to the partial file. Raises _InterruptedError, httpx.HTTPError."""
         done = self._size()
-        if done >= self.source.size_bytes:
+        if done >= self.source.size_bytes and self.partial.is_file():
             # Complete, yet not under its own name: only the hash can tell, or it is another file.
             if sha256_of(self.partial) == self.source.sha256:
                 self._count(done)

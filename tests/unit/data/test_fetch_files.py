@@ -204,6 +204,11 @@ def test_a_missing_file_fails_at_once_and_stops_the_rest(origin: Origin, tmp_pat
     assert len(origin.requests) < len(present)
 
 
+def test_an_empty_file_is_fetched_like_any_other(origin: Origin, tmp_path: Path) -> None:
+    bring(origin, tmp_path, listed(origin, "logs/empty.log", b"", "empty.log"))
+    assert (tmp_path / "logs/empty.log").read_bytes() == b""
+
+
 def test_nobody_listens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
