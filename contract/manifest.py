@@ -50,6 +50,8 @@ class Tolerance(_Frozen):
     maximum: float
     percentile_99_9: float
     relative_to_input: bool = False
+    # Allowed difference between a row's answers alone and among strangers, in the same unit.
+    invariance: float = 1e-6
 
 
 class Graph(_Frozen):
@@ -62,9 +64,13 @@ class Graph(_Frozen):
     instance_count: int = 2
     # Longest value of the dynamic axis (tokens), or the context length of a fixed one.
     max_length: int
-    parity_batches: tuple[int, ...]
-    parity_lengths: tuple[int, ...]
+    # The grid of the parity ladder; what the graph does not accept is left out, the largest batch
+    # and the longest row are always in it.
+    parity_batches: tuple[int, ...] = (1, 2, 3, 7, 32)
+    parity_lengths: tuple[int, ...] = (1, 2, 8, 17, 64, 128)
     tolerances: dict[str, Tolerance]
+    # The same for fp16, bf16 and int8; an output that is not here is held to ``tolerances``.
+    reduced_tolerances: dict[str, Tolerance] = Field(default_factory=dict)
     # Free-form facts a client learns from the server's config (quantiles, unit …), as strings.
     parameters: dict[str, str] = Field(default_factory=dict)
 

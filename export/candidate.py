@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from contract.errors import InputError, LabelsMissingError
-from contract.manifest import MANIFEST_FILE, Front, Graph, sha256_of
+from contract.manifest import MANIFEST_FILE, Front, Graph, Tolerance, sha256_of
+from export.target import CPU, Target
 from training.artifact import DEFAULT_ROOT, Artifact
 from training.spec import ModelSpec
 
 Format = Literal["onnx", "torchscript"]
-Target = Literal["cpu", "gpu"]
 MODEL_FILES: dict[Format, str] = {"onnx": "model.onnx", "torchscript": "model.pt"}
 TORCHSCRIPT_SUFFIX = "_torchscript"
 REPORT_FILE = "parity_report.json"
@@ -25,14 +27,14 @@ class Candidate:
 
     spec: ModelSpec
     artifact: Artifact
-    target: Target = "cpu"
+    target: Target = CPU
     # The format that is served and published; the other one is proven all the same.
     served: Format = "onnx"
     folder: Path = field(default=Path())
 
     def __post_init__(self) -> None:
         if self.folder == Path():
-            object.__setattr__(self, "folder", self.artifact.path / "export" / self.target)
+            object.__setattr__(self, "folder", self.artifact.path / "export" / self.target.name)
 
     @property
     def graph(self) -> Graph:
@@ -42,6 +44,12 @@ class Candidate:
     def front(self) -> Front | None:
         """The text front goes with the ONNX classifier; a TorchScript variant is served bare."""
         return self.artifact.manifest.front if self.served == "onnx" else None
+
+    @property
+    def tolerances(self) -> dict[str, Tolerance]:
+        """Per output: those of the target's precision."""
+        graph = self.graph
+        return graph.tolerances | (graph.reduced_tolerances if self.target.reduced else {})
 
     @property
     def triton_name(self) -> str:
@@ -56,10 +64,23 @@ class Candidate:
         return self.folder / MODEL_FILES[name]
 
     def hashes(self) -> dict[str, str]:
-        """sha256 of each exported file that is there, and of the manifest they were proven with."""
+        """sha256 of each exported file, of the manifest and front files (tokenizer) they were
+        proven with, and of the labels and thresholds inside that manifest."""
+        manifest = self.artifact.manifest
         files = [self.folder / name for name in MODEL_FILES.values()]
         files.append(self.artifact.path / MANIFEST_FILE)
-        return {file.name: sha256_of(file) for file in files if file.is_file()}
+        if manifest.front is not None:
+            files += [self.artifact.path / name for name in manifest.front.files]
+        return {file.name: sha256_of(file) for file in files if file.is_file()} | {
+            "labels": sha256_of_json(manifest.labels),
+            "thresholds": sha256_of_json(manifest.thresholds),
+        }
+
+
+def sha256_of_json(value: object) -> str:
+    """sha256 of a value's canonical JSON: the same for the same value, however it was written."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def served_name(triton_name: str, served: Format) -> str:
@@ -71,7 +92,7 @@ def find_candidates(
     preset: str | None = None,
     *,
     root: Path = DEFAULT_ROOT,
-    target: Target = "cpu",
+    target: Target = CPU,
     served: Format = "onnx",
 ) -> list[Candidate]:
     """The newest run of each preset (of ``preset`` only, where named).

@@ -9,14 +9,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from contract.errors import ExportError, PresageError
+from contract.errors import ExportError, InputError, PresageError
 from export.candidate import Candidate, find_candidates
 from export.config_pbtxt import drift, spec_configs, write_configs
+from export.target import CPU, TARGETS, get_target
 from training.artifact import DEFAULT_ROOT
 from training.registry import all_specs, get_spec, model_names
 from training.spec import ModelSpec
 
-DEFAULT_REPOSITORIES = {"cpu": Path("model_repository"), "gpu": Path("build/repositories/gpu")}
+SUBCOMMANDS = {
+    "config": "config.pbtxt and labels.txt from the specs",
+    "verify": "is a published version still what was proven?",
+    "promote": "publish, load, ask the canary questions, and only then route to it",
+    "rollback": "back to the version before",
+    "history": "who published what, when, and why",
+    "compare": "size, decisions and speed of every target against eager",
+    "selftest": "break your own exports in every known way: does the gate see it?",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,6 +40,14 @@ def main(argv: list[str] | None = None) -> int:
             return _config(_config_parser().parse_args(argv[1:]))
         if first == "verify":
             return _verify(_verify_parser().parse_args(argv[1:]))
+        if first in ("promote", "rollback", "history"):
+            from export import service_command
+
+            return service_command.main(argv)
+        if first == "compare":
+            return _compare(_compare_parser().parse_args(argv[1:]))
+        if first == "selftest":
+            return _selftest(_selftest_parser().parse_args(argv[1:]))
         return _export(_export_parser().parse_args(argv))
     except PresageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -44,9 +61,12 @@ def _export_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
         description="Export, prove and publish the newest run of a model.",
-        epilog="also: python -m export config --check|--write, python -m export verify <model>",
+        epilog="also: "
+        + "; ".join(f"python -m export {word} ({what})" for word, what in SUBCOMMANDS.items()),
     )
-    _add_common(parser)
+    _add_runs(parser)
+    _add_target(parser)
+    parser.add_argument("--repository", type=Path, help="model repository (default: the target's)")
     parser.add_argument(
         "--format",
         choices=("onnx", "torchscript"),
@@ -54,16 +74,51 @@ def _export_parser() -> argparse.ArgumentParser:
         help="what is served; both are proven (torchscript publishes <name>_torchscript)",
     )
     parser.add_argument("--no-publish", action="store_true", help="export and prove only")
+    _add_wire(parser)
+    parser.add_argument(
+        "--report-folder",
+        type=Path,
+        default=Path("build/parity"),
+        help="JUnit XML and an HTML page of all models of this run",
+    )
     return parser
 
 
 def _verify_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export verify",
-        description="Prove the newest published version again, from its own files.",
+        description="Prove a published version again, from its own files.",
     )
-    _add_common(parser)
-    parser.set_defaults(format="onnx")
+    parser.add_argument(
+        "place", help="model_repository/<model>/<n>, a Triton model's name, a model, or all"
+    )
+    parser.add_argument("--artifacts", type=Path, default=DEFAULT_ROOT, help="where runs are")
+    _add_target(parser)
+    parser.add_argument("--repository", type=Path, help="model repository (default: the target's)")
+    parser.add_argument(
+        "--url",
+        help="ask this running server instead of one started here: gRPC host:port,HTTP host:port",
+    )
+    _add_wire(parser)
+    return parser
+
+
+def _compare_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export compare", description=SUBCOMMANDS["compare"]
+    )
+    _add_runs(parser)
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds; medians count")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def _selftest_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export selftest", description=SUBCOMMANDS["selftest"]
+    )
+    _add_runs(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
 
@@ -74,21 +129,26 @@ def _config_parser() -> argparse.ArgumentParser:
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--check", action="store_true", help="fail where the files differ")
     group.add_argument("--write", action="store_true", help="write them")
-    parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORIES["cpu"])
+    parser.add_argument("--repository", type=Path, default=CPU.repository)
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=f"{', '.join(model_names())} or all")
     parser.add_argument("--preset", help="only this preset (default: all of the model's)")
     parser.add_argument("--artifacts", type=Path, default=DEFAULT_ROOT, help="where runs are")
-    parser.add_argument("--repository", type=Path, help="model repository (default: the target's)")
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
-        choices=tuple(DEFAULT_REPOSITORIES),
-        default="cpu",
-        help="gpu: fused graphs, into build/repositories/gpu",
+        choices=tuple(TARGETS),
+        default=CPU.name,
+        help="; ".join(f"{target.name}: {target.summary}" for target in TARGETS.values()),
     )
+
+
+def _add_wire(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-wire", action="store_true", help="no server: proves offline, publishes nothing"
     )
@@ -104,7 +164,7 @@ def _candidates(arguments: argparse.Namespace) -> list[Candidate]:
         _specs(arguments.model),
         arguments.preset,
         root=arguments.artifacts,
-        target=arguments.target,
+        target=get_target(arguments.target),
         served=arguments.format,
     )
 
@@ -116,7 +176,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from export.gate import export_files, prove, require_passed
     from export.publish import publish
-    from export.report import table
+    from export.report import table, write_summary
 
     started = time.monotonic()
     ascents = []
@@ -126,8 +186,9 @@ def _export(arguments: argparse.Namespace) -> int:
             ascents.append(export_files(candidate))
     reports = prove(ascents, wire=not arguments.skip_wire, progress=not arguments.quiet)
     print(table(reports))
+    print(f"see {write_summary(reports, candidates, arguments.report_folder)}")
     publishing = not (arguments.no_publish or arguments.skip_wire)
-    repository = arguments.repository or DEFAULT_REPOSITORIES[arguments.target]
+    repository = arguments.repository or get_target(arguments.target).repository
     published = [
         path
         for candidate, report in zip(candidates, reports, strict=True)
@@ -146,22 +207,63 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from export.verify import verify_published
-
-    reports = verify_published(
-        _specs(arguments.model),
-        arguments.preset,
-        artifacts=arguments.artifacts,
-        repository=arguments.repository or DEFAULT_REPOSITORIES[arguments.target],
-        target=arguments.target,
-        wire=not arguments.skip_wire,
-        progress=not arguments.quiet,
-    )
     from export.report import table
+    from export.verify import Server, find_published, verify
 
-    print(table(reports))
-    print(f"{len(reports)} published versions are what was proven")
+    repository = arguments.repository or get_target(arguments.target).repository
+    server = None
+    if arguments.url is not None:
+        addresses = arguments.url.removeprefix("http://").split(",")
+        if len(addresses) != 2:
+            raise InputError(
+                "two addresses are needed",
+                where="--url",
+                expected="gRPC host:port,HTTP host:port (9001 and 9000 on the embedded server)",
+                got=arguments.url,
+            )
+        server = Server(*addresses)
+    for place in _places(arguments.place):
+        published = find_published(place, repository)
+        report = verify(
+            published,
+            artifacts=arguments.artifacts,
+            server=server,
+            wire=not arguments.skip_wire,
+            progress=not arguments.quiet,
+        )
+        if report is not None:
+            print(table([report]))
+        print(f"{published.folder} is what was proven")
     return 0
+
+
+def _places(place: str) -> list[str]:
+    """A model of ours stands for the Triton models of its presets."""
+    if place != "all" and place not in model_names():
+        return [place]
+    return [spec.graph(preset).triton_name for spec in _specs(place) for preset in spec.presets]
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from export.compare import compare_targets
+
+    for candidate in find_candidates(
+        _specs(arguments.model), arguments.preset, root=arguments.artifacts
+    ):
+        print(
+            compare_targets(candidate, rounds=arguments.rounds, progress=not arguments.quiet),
+            flush=True,
+        )
+    return 0
+
+
+def _selftest(arguments: argparse.Namespace) -> int:
+    from export.mutation.suite import main as run_suite
+
+    candidates = find_candidates(
+        _specs(arguments.model), arguments.preset, root=arguments.artifacts
+    )
+    return run_suite(candidates, progress=not arguments.quiet)
 
 
 def _config(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from contract.errors import ExportError
 from contract.manifest import Front, Graph, Tensor
 from export.candidate import MODEL_FILES, Format, served_name
+from export.target import CPU, Target
 from training.spec import ModelSpec
 
 CONFIG_FILE = "config.pbtxt"
@@ -43,11 +44,17 @@ class ModelConfig:
         return files
 
 
-def graph_config(graph: Graph, labels: tuple[str, ...], *, served: Format = "onnx") -> ModelConfig:
+def graph_config(
+    graph: Graph, labels: tuple[str, ...], *, served: Format = "onnx", target: Target = CPU
+) -> ModelConfig:
     """Config of the native-backend model."""
     config = _base(served_name(graph.triton_name, served), graph, labels)
     config.default_model_filename = MODEL_FILES[served]
-    if served == "onnx":
+    threads: dict[str, int]
+    if served == "onnx" and target.backend == "openvino":
+        config.backend = "openvino"
+        threads = {"INFERENCE_NUM_THREADS": THREADS_PER_INSTANCE, "NUM_STREAMS": 1}
+    elif served == "onnx":
         config.backend = "onnxruntime"
         threads = {"intra_op_thread_count": THREADS_PER_INSTANCE, "inter_op_thread_count": 1}
     else:
@@ -59,6 +66,9 @@ def graph_config(graph: Graph, labels: tuple[str, ...], *, served: Format = "onn
             output.name = f"{output.name}__{index}"
     for name, count in threads.items():
         config.parameters[name].string_value = str(count)
+    if target.on_gpu:
+        # Without a kind Triton puts the ONNX Runtime backend on whatever it finds.
+        config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
     _batching(config)
     _warm_up(config, graph)
     return _finished(config, labels)
@@ -128,6 +138,15 @@ def _finished(config: pb.ModelConfig, labels: tuple[str, ...]) -> ModelConfig:
         HEADER + text_format.MessageToString(config),
         "".join(f"{label}\n" for label in labels) if uses_labels else None,
     )
+
+
+def without_instance_kind(folder: Path) -> None:
+    """Let a model folder made for GPUs load on a server that has none."""
+    path = folder / CONFIG_FILE
+    config = parse_config(path.read_text(encoding="utf-8"))
+    for group in config.instance_group:
+        group.ClearField("kind")
+    path.write_text(HEADER + text_format.MessageToString(config), encoding="utf-8")
 
 
 def parse_config(text: str) -> pb.ModelConfig:

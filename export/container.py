@@ -15,16 +15,46 @@ _IMAGE = re.compile(r"nvidia/tritonserver:(\d+\.\d+)-py3")
 
 @dataclass(frozen=True)
 class ContainerLimits:
-    """``opset`` is the newest one this project has proven there, not the newest it may know."""
+    """``opset`` is the newest one this project has proven there, not the newest it may know.
+
+    ``contrib_operators``: those of domain com.microsoft that exporters, fusion and quantisation
+    write, and that this ONNX Runtime has kernels for.
+    """
 
     tag: str
     triton_version: str
+    onnxruntime_version: str
     ir_version: int
     opset: int
+    contrib_operators: frozenset[str]
 
 
+_CONTRIB_1_19 = frozenset(
+    (
+        "Attention",
+        "BiasGelu",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "EmbedLayerNormalization",
+        "FastGelu",
+        "FusedMatMul",
+        "Gelu",
+        "MatMulIntegerToFloat",
+        "MultiHeadAttention",
+        "QAttention",
+        "QEmbedLayerNormalization",
+        "SkipLayerNormalization",
+    )
+)
 LIMITS = {
-    "24.10": ContainerLimits(tag="24.10", triton_version="2.51.0", ir_version=10, opset=17),
+    "24.10": ContainerLimits(
+        tag="24.10",
+        triton_version="2.51.0",
+        onnxruntime_version="1.19.2",
+        ir_version=10,
+        opset=17,
+        contrib_operators=_CONTRIB_1_19,
+    ),
 }
 
 

@@ -9,31 +9,31 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tritonclient.grpc as triton
 
 from contract.errors import PresageError
 from contract.manifest import Front
 from export.candidate import Candidate
-from export.ladder import Rung, infer
-from export.report import CellError, Flip, RungResult, TensorResult
+from export.ladder import Rung
+from export.verdict import CellError, Flip, RungResult, TensorResult
+from export.wire import WireClient
 from training.spec import Arrays
 
 CELL = "golden questions"
 
 
 def compare_front(
-    candidate: Candidate, front: Front, eager: Rung, client: triton.InferenceServerClient
+    candidate: Candidate, front: Front, eager: Rung, client: WireClient, version: str = ""
 ) -> RungResult:
     """Ask the golden questions both ways; labels and texts must be equal, numbers within tolerance.
 
     Numbers inside JSON texts count as numbers, everything else as a decision.
     """
-    tolerance = candidate.graph.tolerances[candidate.graph.outputs[0].name]
+    tolerance = candidate.tolerances[candidate.graph.outputs[0].name]
     started = time.perf_counter()
     comparison = _Comparison()
     errors: list[CellError] = []
-    requests = _requests(front, candidate.spec.golden_questions(candidate.artifact))
-    local = _local_front(candidate, front, eager)
+    requests = front_requests(front, candidate.spec.golden_questions(candidate.artifact))
+    local = local_front(candidate, front, eager)
     types = {tensor.name: tensor.dtype for tensor in front.inputs}
     names = {tensor.name: tensor.name for tensor in front.outputs}
     for number, inputs in enumerate(requests):
@@ -41,7 +41,7 @@ def compare_front(
         try:
             if isinstance(expected, Exception):
                 raise expected
-            got = infer(client, front.triton_name, inputs, types, names)
+            got = client.infer(front.triton_name, inputs, types, names, version)
         except PresageError as error:
             errors.append(CellError(CELL, str(error)))
             continue
@@ -66,12 +66,15 @@ def compare_front(
         tensors=[result],
         decisions=comparison.decisions,
         flipped=len(comparison.flips),
+        served_by=f"tritonserver, {client.protocol}, text in, answer out",
+        allowed_flip_share=candidate.target.allowed_flip_share,
+        allowed_flip_margin=candidate.target.allowed_flip_margin,
         flips=comparison.flips[:20],
         errors=errors,
     )
 
 
-def _local_front(candidate: Candidate, front: Front, eager: Rung) -> Any:
+def local_front(candidate: Candidate, front: Front, eager: Rung) -> Any:
     names = [tensor.name for tensor in candidate.graph.inputs]
     output = candidate.graph.outputs[0].name
 
@@ -81,7 +84,7 @@ def _local_front(candidate: Candidate, front: Front, eager: Rung) -> Any:
     return importlib.import_module(front.module).Front(candidate.artifact.path, classify)
 
 
-def _requests(front: Front, questions: Any) -> list[Arrays]:
+def front_requests(front: Front, questions: Any) -> list[Arrays]:
     """Golden questions as requests of at most ``max_batch_size`` rows of one text each."""
     first = next(tensor.name for tensor in front.inputs if not tensor.optional)
     texts = [

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
 import torch
-import tritonclient.grpc as triton
+from tritonclient.grpc import model_config_pb2
 
-from contract.errors import ExportError, ServerError
+from contract.errors import ExportError
 from contract.manifest import Graph
-from export.config_pbtxt import THREADS_PER_INSTANCE
 from export.onnx_export import as_tensors, quiet
 from export.torchscript_export import load_torchscript
 from training.spec import Arrays
 
-REQUEST_TIMEOUT_SECONDS = 120
+_CUDA = "CUDAExecutionProvider"
+_ENABLE_ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+# As Triton's onnxruntime backend reads ``optimization.graph.level``.
+_LEVELS = {
+    -1: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    1: onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    2: onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
 _NUMPY_TYPES = {
     "FP32": np.float32,
     "FP16": np.float16,
@@ -32,6 +37,8 @@ class Rung(Protocol):
     """``run`` maps {input name: array (batch, …)} to {output name: array (batch, …)}."""
 
     name: str
+    # Provider, optimisation level, precision, threads: how the answers came about.
+    served_by: str
 
     def run(self, inputs: Arrays) -> Arrays: ...
 
@@ -40,6 +47,7 @@ class EagerRung:
     """The reference: the network as PyTorch runs it, fp32."""
 
     name = "eager"
+    served_by = "PyTorch fp32"
 
     def __init__(self, network: torch.nn.Module, graph: Graph) -> None:
         self.network = network.eval()
@@ -52,29 +60,48 @@ class EagerRung:
 
 
 class OnnxRung:
-    """ONNX Runtime with the session options of the deployed config.pbtxt."""
+    """ONNX Runtime with the session options of the config.pbtxt (its protobuf message) it will be
+    served with."""
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, graph: Graph) -> None:
+    def __init__(self, path: Path, graph: Graph, config: Any) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = THREADS_PER_INSTANCE
-        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = _thread_count(config, "intra_op_thread_count")
+        options.inter_op_num_threads = _thread_count(config, "inter_op_thread_count")
+        level = config.optimization.graph.level
+        options.graph_optimization_level = _LEVELS.get(level, _ENABLE_ALL)
         options.log_severity_level = 3
+        wanted = _providers(config)
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             raise ExportError(
                 f"{graph.triton_name}: ONNX Runtime cannot load the export",
                 where=str(path),
                 got=_first_line(error),
             ) from error
+        got = self.session.get_providers()
+        if got[0] != wanted[0]:
+            # ONNX Runtime falls back without a word when a provider's libraries are missing.
+            raise ExportError(
+                f"{graph.triton_name}: ONNX Runtime fell back to another provider",
+                where=str(path),
+                expected=wanted[0],
+                got=got[0],
+                next_command="install the libraries of onnxruntime-gpu (make gpu), or prove with"
+                " --target cpu",
+            )
+        self.served_by = (
+            f"{got[0]}, {options.graph_optimization_level.name},"
+            f" {options.intra_op_num_threads} thread"
+        )
+        if _on_gpu(config) and wanted[0] != _CUDA:
+            self.served_by += "; no GPU here: fp16 emulated, prove again there: verify --url"
         self._names = [tensor.name for tensor in graph.outputs]
 
     def run(self, inputs: Arrays) -> Arrays:
-        outputs = self._session.run(self._names, inputs)
+        outputs = self.session.run(self._names, inputs)
         return dict(zip(self._names, map(np.asarray, outputs), strict=True))
 
 
@@ -82,6 +109,7 @@ class TorchScriptRung:
     """The saved TorchScript file, loaded anew."""
 
     name = "torchscript"
+    served_by = "libtorch, 1 thread"
 
     def __init__(self, path: Path, graph: Graph) -> None:
         try:
@@ -100,57 +128,6 @@ class TorchScriptRung:
         return _named(self._graph, outputs)
 
 
-class WireRung:
-    """The file as the server answers from it over gRPC."""
-
-    name = "wire"
-
-    def __init__(self, url: str, triton_name: str, graph: Graph, *, positional: bool) -> None:
-        """positional: outputs are called ``<name>__<index>``, as the pytorch backend wants."""
-        self.client = triton.InferenceServerClient(url)
-        self._model = triton_name
-        self._graph = graph
-        self._output_names = {
-            tensor.name: f"{tensor.name}__{index}" if positional else tensor.name
-            for index, tensor in enumerate(graph.outputs)
-        }
-
-    def run(self, inputs: Arrays) -> Arrays:
-        return infer(
-            self.client,
-            self._model,
-            {tensor.name: inputs[tensor.name] for tensor in self._graph.inputs},
-            {tensor.name: tensor.dtype for tensor in self._graph.inputs},
-            self._output_names,
-        )
-
-    def close(self) -> None:
-        self.client.close()
-
-
-def infer(
-    client: triton.InferenceServerClient,
-    model: str,
-    inputs: Arrays,
-    types: Mapping[str, str],
-    output_names: dict[str, str],
-) -> Arrays:
-    """One request; ``output_names`` maps our names to the server's. Raises ServerError."""
-    sent = []
-    for name, array in inputs.items():
-        tensor = triton.InferInput(name, array.shape, types[name])
-        tensor.set_data_from_numpy(np.ascontiguousarray(array))
-        sent.append(tensor)
-    wanted = [triton.InferRequestedOutput(name) for name in output_names.values()]
-    try:
-        answer = client.infer(model, sent, outputs=wanted, client_timeout=REQUEST_TIMEOUT_SECONDS)
-    except triton.InferenceServerException as error:
-        raise ServerError(
-            f"{model}: the server refused a golden request", got=str(error)
-        ) from error
-    return {ours: answer.as_numpy(theirs) for ours, theirs in output_names.items()}
-
-
 def expected_type(dtype: str) -> np.dtype[np.generic]:
     """numpy type of a tensor that is not BYTES."""
     return np.dtype(_NUMPY_TYPES[dtype])
@@ -166,6 +143,25 @@ def _named(graph: Graph, outputs: tuple[torch.Tensor, ...]) -> Arrays:
     return {
         tensor.name: output.numpy() for tensor, output in zip(graph.outputs, outputs, strict=True)
     }
+
+
+def _on_gpu(config: Any) -> bool:
+    return any(
+        group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+        for group in config.instance_group
+    )
+
+
+def _providers(config: Any) -> list[str]:
+    """The provider first that this config makes the server use."""
+    if _on_gpu(config) and _CUDA in onnxruntime.get_available_providers():
+        return [_CUDA, "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]
+
+
+def _thread_count(config: Any, name: str) -> int:
+    value = config.parameters[name].string_value if name in config.parameters else ""
+    return int(value or 0)
 
 
 def _first_line(error: BaseException) -> str:

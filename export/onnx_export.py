@@ -16,23 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from contract.errors import ExportError
 from contract.manifest import Graph, Tensor
 from export.container import ContainerLimits
+from export.inspection import require_onnx
 from training.spec import Arrays
-
-_ONNX_TYPES = {
-    "FP32": onnx.TensorProto.FLOAT,
-    "FP16": onnx.TensorProto.FLOAT16,
-    "INT64": onnx.TensorProto.INT64,
-    "INT32": onnx.TensorProto.INT32,
-    "BOOL": onnx.TensorProto.BOOL,
-}
-# protobuf cannot hold more; beyond it the weights would need a second file.
-LARGEST_FILE_BYTES = 2**31 - 1
 
 
 def export_onnx(
@@ -64,7 +54,7 @@ def export_onnx(
             where=str(path),
             got=f"{type(error).__name__}: {_first_line(error)}",
         ) from error
-    check_onnx(path, graph, limits)
+    require_onnx(path, graph, limits)
 
 
 def dynamic_axes(tensors: tuple[Tensor, ...]) -> dict[str, dict[int, str]]:
@@ -152,81 +142,6 @@ def transformer_config(network: torch.nn.Module) -> Any:
         got=type(network).__name__,
         next_command='set exporter="torch" in its spec',
     )
-
-
-def check_onnx(path: Path, graph: Graph, limits: ContainerLimits) -> None:
-    """Raise ExportError unless the file is valid, loadable by the container, and as declared."""
-    where = str(path)
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise ExportError(
-            f"{graph.triton_name}: ONNX file too large",
-            where=where,
-            expected="at most 2 GiB, weights included",
-            got=f"{path.stat().st_size:,} bytes",
-        )
-    try:
-        model = onnx.load(where, load_external_data=False)
-        onnx.checker.check_model(where)
-    except Exception as error:  # checker, protobuf and onnx each raise their own
-        raise ExportError(
-            f"{graph.triton_name}: not a valid ONNX file", where=where, got=_first_line(error)
-        ) from error
-    if any(weight.external_data for weight in model.graph.initializer):
-        raise ExportError(
-            f"{graph.triton_name}: weights outside the file",
-            where=where,
-            expected="one file: publishing binds one sha256",
-        )
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    for name, got, allowed in (
-        ("IR version", model.ir_version, limits.ir_version),
-        ("opset", opset, limits.opset),
-    ):
-        if got > allowed:
-            raise ExportError(
-                f"{graph.triton_name}: {name} unknown to Triton {limits.tag}",
-                where=where,
-                expected=f"at most {allowed}",
-                got=str(got),
-            )
-    weights = {weight.name for weight in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    _check_tensors(graph, "input", graph.inputs, inputs, where)
-    _check_tensors(graph, "output", graph.outputs, list(model.graph.output), where)
-
-
-def _check_tensors(
-    graph: Graph, kind: str, expected: tuple[Tensor, ...], got: list[Any], where: str
-) -> None:
-    names = [value.name for value in got]
-    if sorted(names) != sorted(tensor.name for tensor in expected):
-        raise ExportError(
-            f"{graph.triton_name}: other {kind}s than declared",
-            where=where,
-            expected=", ".join(tensor.name for tensor in expected),
-            got=", ".join(names),
-        )
-    for tensor in expected:
-        value = got[names.index(tensor.name)]
-        kind_of = value.type.tensor_type
-        dims = [
-            dim.dim_value if dim.WhichOneof("value") == "dim_value" else -1
-            for dim in kind_of.shape.dim
-        ]
-        declared = [-1, *tensor.dims]
-        fits = len(dims) == len(declared) and all(
-            # An axis the exporter could not infer is checked by running it (parity).
-            size == -1 if want == -1 else size in (want, -1)
-            for size, want in zip(dims, declared, strict=True)
-        )
-        if kind_of.elem_type != _ONNX_TYPES[tensor.dtype] or not fits:
-            type_name = onnx.TensorProto.DataType.Name(kind_of.elem_type)
-            raise ExportError(
-                f"{graph.triton_name}: {kind} {tensor.name!r} is not as declared",
-                where=where,
-                expected=f"{tensor.dtype} {declared} (-1 = dynamic)",
-                got=f"{type_name} {dims}",
-            )
 
 
 @contextlib.contextmanager

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from contract.errors import ExportError
 from contract.manifest import Graph
+from export.inspection import fusion_faults
 from export.onnx_export import quiet, transformer_config
-
-# Fused operator → how many of it one encoder layer must become. The embedding stays as it is: its
-# fusion wants token_type_ids as an input, which these classifiers do not take.
-_PER_LAYER = {"Attention": 1, "SkipLayerNormalization": 2, "BiasGelu": 1}
 
 
 def optimise(path: Path, network: Any, graph: Graph) -> None:
@@ -41,20 +36,11 @@ def optimise(path: Path, network: Any, graph: Graph) -> None:
             one_external_file=False,
         )
         shutil.move(str(Path(folder) / path.name), path)
-    check_fused(path, graph, int(config.num_hidden_layers))
+    model = onnx.load(str(path), load_external_data=False)
+    for fault in fusion_faults(model, graph, encoder_layers(network), str(path)):
+        raise fault
 
 
-def check_fused(path: Path, graph: Graph, layers: int) -> None:
-    """Raise ExportError unless every layer was fused."""
-    nodes = Counter(
-        node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node
-    )
-    wanted = {name: count * layers for name, count in _PER_LAYER.items()}
-    if any(nodes[name] != count for name, count in wanted.items()):
-        raise ExportError(
-            f"{graph.triton_name}: fusions lost",
-            where=str(path),
-            expected=", ".join(f"{count} {name}" for name, count in wanted.items()),
-            got=", ".join(f"{nodes[name]} {name}" for name in wanted),
-            next_command="use requirements/export.txt's versions, or --target cpu",
-        )
+def encoder_layers(network: Any) -> int:
+    """How many layers must be fused. Raises ExportError: no transformer inside."""
+    return int(transformer_config(network).num_hidden_layers)

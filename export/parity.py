@@ -1,209 +1,218 @@
-"""Does an exported model decide as the PyTorch one? The grid, and the comparison of one rung."""
+"""Does an exported model decide as the PyTorch one? The comparison of one rung with eager."""
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import numpy as np
 
 from contract.errors import PresageError
-from contract.manifest import Graph, Tensor
+from contract.manifest import Tensor, Tolerance
 from export.candidate import Candidate
+from export.difference import row_scale, scaled_difference
+from export.grid import Cell, Question, Reference, Tick
 from export.ladder import Rung, expected_type
-from export.report import CellError, Flip, RungResult, TensorResult
-from training.spec import Arrays, Decisions, Padding
+from export.stability import stability
+from export.verdict import (
+    HISTOGRAM_EDGES,
+    CellError,
+    Flip,
+    RungResult,
+    Stability,
+    TensorResult,
+    WorstRow,
+)
+from training.spec import Arrays
 
-PADDINGS: tuple[Padding, ...] = ("none", "half", "most")
-# Below this share of the window's largest value a difference is float32's last digits.
-SMALLEST_SPREAD_SHARE = 1e-3
 FLIPS_KEPT = 20
-
-Tick = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One corner of the grid: golden rows cut to ``length`` with a share of padding."""
-
-    batch: int
-    length: int
-    padding: Padding
-
-    def __str__(self) -> str:
-        return f"(batch={self.batch}, length={self.length}, padding={self.padding})"
+WORST_KEPT = 5
 
 
-def grid(graph: Graph) -> list[Cell]:
-    """Batches × lengths × paddings of the graph, within what it accepts."""
-    batches = sorted({min(size, graph.max_batch_size) for size in graph.parity_batches})
-    lengths = sorted({min(size, graph.max_length) for size in graph.parity_lengths})
-    return [
-        Cell(batch, length, padding)
-        for batch in batches
-        for length in lengths
-        for padding in PADDINGS
-    ]
+def compare(
+    reference: Reference,
+    rung: Rung,
+    file: str,
+    tick: Tick,
+    *,
+    smallest_batch: int = 1,
+) -> RungResult:
+    """Ask ``rung`` every question (of ``smallest_batch`` rows or more, and every edge row) and
+    hold it against eager, per tensor and per decision; then ask whether neighbours matter.
 
-
-@dataclass
-class Reference:
-    """Inputs and eager answers of every cell, computed once and compared with each rung."""
-
-    candidate: Candidate
-    cells: list[Cell]
-    inputs: list[Arrays] = field(default_factory=list)
-    outputs: list[Arrays] = field(default_factory=list)
-    decisions: list[Decisions] = field(default_factory=list)
-
-    @classmethod
-    def compute(cls, candidate: Candidate, eager: Rung, tick: Tick) -> Reference:
-        reference = cls(candidate, grid(candidate.graph))
-        spec, manifest = candidate.spec, candidate.artifact.manifest
-        for cell in reference.cells:
-            inputs = spec.parity_inputs(candidate.artifact, cell.batch, cell.length, cell.padding)
-            outputs = eager.run(inputs)
-            reference.inputs.append(inputs)
-            reference.outputs.append(outputs)
-            reference.decisions.append(spec.decide(manifest, inputs, outputs))
-            tick()
-        return reference
-
-
-def compare(reference: Reference, rung: Rung, file: str, tick: Tick) -> RungResult:
-    """Run every cell on ``rung`` and hold it against eager, per tensor and per decision.
-
-    A cell that raises, or answers other shapes or types, fails the rung; it does not end it.
+    A question that raises, or is answered in other shapes or types, fails the rung; it does not
+    end it.
     """
-    graph = reference.candidate.graph
-    spec, manifest = reference.candidate.spec, reference.candidate.artifact.manifest
-    differences = {tensor.name: _Differences(tensor) for tensor in graph.outputs}
-    errors: list[CellError] = []
-    flips: list[Flip] = []
-    flipped = decisions = 0
+    candidate = reference.candidate
+    graph, target = candidate.graph, candidate.target
+    comparison = _Comparison(candidate)
     started = time.perf_counter()
-    for i, cell in enumerate(reference.cells):
+    asked = 0
+    rows = 0
+    for question in reference.questions:
         tick()
-        inputs, expected = reference.inputs[i], reference.outputs[i]
-        try:
-            outputs = rung.run(inputs)
-        except (PresageError, RuntimeError, ValueError, TypeError, IndexError) as error:
-            errors.append(CellError(str(cell), (str(error).splitlines() or ["failed"])[0]))
+        if question.rows < smallest_batch and not question.cell.edge:
             continue
-        except Exception as error:  # ONNX Runtime's exceptions share no public base
-            errors.append(CellError(str(cell), f"{type(error).__name__}: {error}"[:300]))
-            continue
-        wrong = _wrong_shape(graph.outputs, expected, outputs)
-        if wrong is not None:
-            errors.append(CellError(str(cell), wrong))
-            continue
-        scale = _spread(graph.inputs, inputs)
-        for tensor in graph.outputs:
-            relative = graph.tolerances[tensor.name].relative_to_input
-            differences[tensor.name].add(
-                str(cell), expected[tensor.name], outputs[tensor.name], scale if relative else None
-            )
-        wanted = reference.decisions[i]
-        got = spec.decide(manifest, inputs, outputs)
-        decisions += wanted.values.size
-        for row, column in zip(*np.nonzero(wanted.values != got.values), strict=True):
-            flipped += 1
-            if len(flips) < FLIPS_KEPT:
-                flips.append(
-                    Flip(
-                        str(cell),
-                        int(row),
-                        int(column),
-                        int(wanted.values[row, column]),
-                        int(got.values[row, column]),
-                        float(wanted.margins[row, column]),
-                    )
-                )
-    tensors = [
-        difference.result(
-            graph.tolerances[difference.tensor.name].maximum,
-            graph.tolerances[difference.tensor.name].percentile_99_9,
-        )
-        for difference in differences.values()
-    ]
+        asked += 1
+        rows += question.rows
+        outputs = _answer(rung, question, graph.outputs)
+        if isinstance(outputs, CellError):
+            comparison.errors.append(outputs)
+        else:
+            comparison.add(question, outputs)
+    stable: list[Stability] = []
+    if not comparison.errors:
+        stable = stability(candidate, reference.strangers, rung)
     return RungResult(
         rung=rung.name,
         against="eager",
         file=file,
-        cells=len(reference.cells),
-        rows=sum(cell.batch for cell in reference.cells),
+        cells=asked,
+        rows=rows,
         seconds=time.perf_counter() - started,
-        tensors=tensors,
-        decisions=decisions,
-        flipped=flipped,
-        flips=flips,
-        errors=errors,
+        tensors=[part.result() for part in comparison.differences.values()],
+        decisions=comparison.decisions,
+        flipped=comparison.flipped,
+        served_by=rung.served_by,
+        allowed_flip_share=target.allowed_flip_share,
+        allowed_flip_margin=target.allowed_flip_margin,
+        widest_flip_margin=comparison.widest_flip_margin,
+        flips=comparison.flips,
+        errors=comparison.errors,
+        faults=[f"{fault} at {cell}" for fault, cell in comparison.faults.items()],
+        stability=stable,
+        worst=comparison.worst_rows(),
     )
+
+
+def _answer(rung: Rung, question: Question, tensors: Iterable[Tensor]) -> Arrays | CellError:
+    cell = str(question.cell)
+    try:
+        outputs = rung.run(question.inputs)
+    except (PresageError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        return CellError(cell, (str(error).splitlines() or ["failed"])[0])
+    except Exception as error:  # ONNX Runtime's exceptions share no public base
+        return CellError(cell, f"{type(error).__name__}: {error}"[:300])
+    for tensor in tensors:
+        want, got = question.outputs[tensor.name], outputs[tensor.name]
+        if got.shape != want.shape or got.dtype != expected_type(tensor.dtype):
+            return CellError(
+                cell,
+                f"{tensor.name}: expected {tensor.dtype} {want.shape}, got {got.dtype} {got.shape}",
+            )
+    return outputs
+
+
+class _Comparison:
+    """What the questions of one rung add up to."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self._candidate = candidate
+        self.differences = {
+            tensor.name: _Differences(tensor, candidate.tolerances[tensor.name])
+            for tensor in candidate.graph.outputs
+        }
+        self.decisions = 0
+        self.flipped = 0
+        self.widest_flip_margin = 0.0
+        self.flips: list[Flip] = []
+        self.errors: list[CellError] = []
+        self.faults: dict[str, Cell] = {}
+        self._questions: dict[str, Question] = {}
+
+    def add(self, question: Question, outputs: Arrays) -> None:
+        candidate, cell = self._candidate, str(question.cell)
+        parity, manifest = candidate.spec.parity, candidate.artifact.manifest
+        for name, difference in self.differences.items():
+            tolerance = candidate.tolerances[name]
+            scale = row_scale(candidate.graph, question.inputs, tolerance)
+            if difference.add(cell, question.outputs[name], outputs[name], scale):
+                self._questions[cell] = question
+        for fault in parity.faults(manifest, question.inputs, outputs):
+            self.faults.setdefault(fault, question.cell)
+        wanted = question.decisions
+        got = parity.decide(manifest, question.inputs, outputs)
+        self.decisions += wanted.values.size
+        for row, column in zip(*np.nonzero(wanted.values != got.values), strict=True):
+            self.flipped += 1
+            margin = float(wanted.margins[row, column])
+            self.widest_flip_margin = max(self.widest_flip_margin, margin)
+            if len(self.flips) < FLIPS_KEPT:
+                self.flips.append(
+                    Flip(
+                        cell,
+                        int(row),
+                        int(column),
+                        int(wanted.values[row, column]),
+                        int(got.values[row, column]),
+                        margin,
+                        parity.describe(candidate.artifact, question.inputs, int(row)),
+                    )
+                )
+
+    def worst_rows(self) -> list[WorstRow]:
+        candidate = self._candidate
+        rows = []
+        for name, difference in self.differences.items():
+            for value, cell, row in difference.worst():
+                text = candidate.spec.parity.describe(
+                    candidate.artifact, self._questions[cell].inputs, row
+                )
+                rows.append(WorstRow(name, cell, row, value, text))
+        return rows
 
 
 class _Differences:
     """All |Δ| of one output tensor over the grid."""
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, tolerance: Tolerance) -> None:
         self.tensor = tensor
+        self._tolerance = tolerance
         self._parts: list[np.ndarray] = []
-        self._maximum = 0.0
+        self._maximum = self._maximum_own_unit = 0.0
         self._worst_cell = ""
         self._nan_mismatches = 0
+        self._worst: list[tuple[float, str, int]] = []
 
     def add(
         self, cell: str, expected: np.ndarray, got: np.ndarray, scale: np.ndarray | None
-    ) -> None:
-        want, have = expected.astype(np.float64), got.astype(np.float64)
-        finite = np.isfinite(want) & np.isfinite(have)
-        # NaN beside NaN and inf beside the same inf agree; nothing else that is not finite does.
-        same = (np.isnan(want) & np.isnan(have)) | (want == have)
-        self._nan_mismatches += int((~finite & ~same).sum())
-        delta = np.zeros_like(want)
-        np.subtract(want, have, out=delta, where=finite)
-        np.abs(delta, out=delta)
-        if scale is not None:
-            delta /= scale.reshape(-1, *(1,) * (delta.ndim - 1))
-        self._parts.append(delta.astype(np.float32).ravel())
-        largest = float(delta.max(initial=0.0))
+    ) -> bool:
+        """Returns whether one of the rows is among the worst so far."""
+        scaled, own, mismatched = scaled_difference(expected, got, scale)
+        self._nan_mismatches += int(mismatched.sum())
+        self._maximum_own_unit = max(self._maximum_own_unit, float(own.max(initial=0.0)))
+        self._parts.append(scaled.astype(np.float32).ravel())
+        per_row = scaled.reshape(len(scaled), -1).max(axis=1)
+        row = int(per_row.argmax())
+        largest = float(per_row[row])
         if not self._worst_cell or largest > self._maximum:
             self._maximum, self._worst_cell = largest, cell
+        entry = (largest, cell, row)
+        if largest > 0 and len(self._worst) < WORST_KEPT:
+            heapq.heappush(self._worst, entry)
+        elif largest > 0 and entry > self._worst[0]:
+            heapq.heapreplace(self._worst, entry)
+        return entry in self._worst
 
-    def result(self, maximum: float, percentile: float) -> TensorResult:
+    def worst(self) -> list[tuple[float, str, int]]:
+        return sorted(self._worst, reverse=True)
+
+    def result(self) -> TensorResult:
         every = np.concatenate(self._parts) if self._parts else np.zeros(1, np.float32)
+        tolerance = self._tolerance
+        edges = [-np.inf, *HISTOGRAM_EDGES, np.inf]
+        counts = np.histogram(every, bins=np.array(edges))[0]
         return TensorResult(
             name=self.tensor.name,
             maximum=self._maximum,
             percentile_99_9=float(np.percentile(every, 99.9)),
-            allowed_maximum=maximum,
-            allowed_percentile_99_9=percentile,
+            allowed_maximum=tolerance.maximum,
+            allowed_percentile_99_9=tolerance.percentile_99_9,
             worst_cell=self._worst_cell,
             nan_mismatches=self._nan_mismatches,
+            maximum_own_unit=self._maximum_own_unit,
+            unit=self.tensor.unit,
+            relative_to_input=tolerance.relative_to_input,
+            histogram=tuple(int(count) for count in counts),
         )
-
-
-def _wrong_shape(tensors: Iterable[Tensor], expected: Arrays, outputs: Arrays) -> str | None:
-    for tensor in tensors:
-        want, got = expected[tensor.name], outputs[tensor.name]
-        if got.shape != want.shape or got.dtype != expected_type(tensor.dtype):
-            return (
-                f"{tensor.name}: expected {tensor.dtype} {want.shape}, got {got.dtype} {got.shape}"
-            )
-    return None
-
-
-def _spread(tensors: tuple[Tensor, ...], inputs: Arrays) -> np.ndarray:
-    """Standard deviation of each row of the first FP32 input, (batch,); never 0."""
-    first = next((tensor.name for tensor in tensors if tensor.dtype == "FP32"), None)
-    if first is None:
-        return np.ones(len(next(iter(inputs.values()))))
-    rows = inputs[first].astype(np.float64).reshape(len(inputs[first]), -1)
-    known = np.isfinite(rows)
-    values = np.where(known, rows, 0.0)
-    count = np.maximum(known.sum(1), 1)
-    mean = values.sum(1) / count
-    deviation = np.sqrt((np.where(known, rows - mean[:, None], 0.0) ** 2).sum(1) / count)
-    floor = SMALLEST_SPREAD_SHARE * np.abs(values).max(1)
-    spread = np.maximum(deviation, floor)
-    return np.where(spread > 0, spread, 1.0)

@@ -92,7 +92,7 @@ def require_proof(candidate: Candidate) -> None:
         )
     missing = report.missing_rungs(front=candidate.front is not None)
     if report.triton_name != candidate.triton_name:
-        missing = ["wire"]  # proven for the other format only
+        missing = ["grpc"]  # proven for the other format only
     if missing:
         raise PublishError(
             f"{candidate.triton_name}: its parity report is incomplete",

@@ -10,135 +10,62 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
+
+from pydantic import TypeAdapter
 
 from contract.errors import ArtifactCorruptError
 from export.candidate import JUNIT_FILE, REPORT_FILE, Candidate
+from export.verdict import RungResult
 
-SCHEMA_VERSION = 1
-# Rungs without which nothing is published: what is served must have been asked over the wire.
-REQUIRED_RUNGS = ("onnxruntime", "torchscript", "wire")
+HTML_FILE = "parity_report.html"
+SCHEMA_VERSION: Literal[2] = 2
 _PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxruntime", "tritonclient", "numpy")
 
 
 @dataclass(frozen=True)
-class CellError:
-    cell: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A decision that changed; ``margin`` is eager's distance from the threshold."""
-
-    cell: str
-    row: int
-    decision: int
-    expected: int
-    got: int
-    margin: float
-
-
-@dataclass(frozen=True)
-class TensorResult:
-    """Largest and 99.9th percentile |Δ| to eager over the grid, in the tolerance's unit."""
-
-    name: str
-    maximum: float
-    percentile_99_9: float
-    allowed_maximum: float
-    allowed_percentile_99_9: float
-    worst_cell: str
-    nan_mismatches: int
-
-    @property
-    def passed(self) -> bool:
-        return (
-            self.maximum <= self.allowed_maximum
-            and self.percentile_99_9 <= self.allowed_percentile_99_9
-            and self.nan_mismatches == 0
-        )
-
-
-@dataclass(frozen=True)
-class RungResult:
-    rung: str
-    against: str
-    file: str
-    cells: int
-    rows: int
-    seconds: float
-    tensors: list[TensorResult]
-    decisions: int
-    flipped: int
-    flips: list[Flip] = field(default_factory=list)
-    errors: list[CellError] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return not self.errors and self.flipped == 0 and all(t.passed for t in self.tensors)
-
-    @property
-    def cells_per_second(self) -> float:
-        return self.cells / self.seconds if self.seconds > 0 else 0.0
-
-    def complaint(self) -> str | None:
-        """What is wrong first, in one clause; None when it passed."""
-        if self.errors:
-            first = self.errors[0]
-            failed = f"{len(self.errors)} of {self.cells} cells failed"
-            return f"{failed}, first {first.cell}: {first.message}"
-        if self.flipped:
-            where = f" at {self.flips[0].cell}" if self.flips else ""
-            return f"{self.flipped} of {self.decisions} decisions flipped{where}, allowed 0"
-        for tensor in self.tensors:
-            if tensor.nan_mismatches:
-                return (
-                    f"{tensor.name}: {tensor.nan_mismatches} values are NaN or infinite in one only"
-                )
-            if not tensor.passed:
-                return (
-                    f"{tensor.name} differs by {tensor.maximum:.1e}"
-                    f" (99.9%: {tensor.percentile_99_9:.1e}) at {tensor.worst_cell}, allowed"
-                    f" {tensor.allowed_maximum:.1e} ({tensor.allowed_percentile_99_9:.1e})"
-                )
-        return None
-
-
-@dataclass(frozen=True)
 class ParityReport:
-    """``files``: exported file → sha256 it was proven for."""
+    """``files``: exported or bound file (and "labels", "thresholds") → sha256 it was proven for."""
 
     model: str
     preset: str
     run_id: str
     triton_name: str
     target: str
+    precision: str
+    required_rungs: tuple[str, ...]
     files: dict[str, str]
     rungs: list[RungResult]
     created_at: str
     packages: dict[str, str]
     hardware: dict[str, Any]
-    schema_version: int = SCHEMA_VERSION
+    # Faults seen without asking a question: operators, axes, config, labels, tokenizer.
+    faults: list[str] = field(default_factory=list)
+    # What a reviewer should know: operators kept in fp32 and why.
+    notes: list[str] = field(default_factory=list)
+    schema_version: Literal[2] = SCHEMA_VERSION
 
     @property
     def passed(self) -> bool:
-        """Every rung that was climbed passed."""
-        return bool(self.rungs) and all(rung.passed for rung in self.rungs)
+        """Nothing is wrong with the files, and every rung that was climbed passed."""
+        return not self.faults and bool(self.rungs) and all(rung.passed for rung in self.rungs)
 
     def missing_rungs(self, *, front: bool) -> list[str]:
         climbed = {rung.rung for rung in self.rungs}
-        needed = (*REQUIRED_RUNGS, "front") if front else REQUIRED_RUNGS
+        needed = (*self.required_rungs, "front") if front else self.required_rungs
         return [name for name in needed if name not in climbed]
 
     def complaint(self) -> str | None:
         """``log_anomaly: onnxruntime: 3 of 512 decisions flipped at …``; None when it passed."""
         for rung in self.rungs:
             complaint = rung.complaint()
-            if complaint is not None:
+            if complaint is not None and not self.faults:
                 return f"{self.triton_name}: {rung.rung}: {complaint}"
-        return None
+        if self.faults:
+            more = f" (and {len(self.faults) - 1} more faults)" if len(self.faults) > 1 else ""
+            return self.faults[0] + more
+        return None if self.rungs else f"{self.triton_name}: nothing was proven"
 
     @property
     def worst(self) -> tuple[float, str]:
@@ -162,8 +89,16 @@ class ParityReport:
         return sum(rung.decisions for rung in self.rungs)
 
 
+_READER = TypeAdapter(ParityReport)
+
+
 def make_report(
-    candidate: Candidate, files: dict[str, str], rungs: list[RungResult]
+    candidate: Candidate,
+    files: dict[str, str],
+    rungs: list[RungResult],
+    *,
+    faults: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> ParityReport:
     manifest = candidate.artifact.manifest
     return ParityReport(
@@ -171,9 +106,13 @@ def make_report(
         preset=manifest.preset,
         run_id=manifest.run_id,
         triton_name=candidate.triton_name,
-        target=candidate.target,
+        target=candidate.target.name,
+        precision=candidate.target.precision,
+        required_rungs=candidate.target.required_rungs,
         files=files,
         rungs=rungs,
+        faults=list(faults),
+        notes=list(notes),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         packages={name: metadata.version(name) for name in _PACKAGES},
         hardware=_hardware(),
@@ -194,7 +133,7 @@ def write_report(report: ParityReport, folder: Path) -> None:
         entry["cells_per_second"] = round(rung.cells_per_second, 1)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / REPORT_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    _write(folder / JUNIT_FILE, _junit(report))
+    _write(folder / JUNIT_FILE, junit_text([report]))
 
 
 def read_report(folder: Path) -> ParityReport | None:
@@ -209,85 +148,88 @@ def read_report(folder: Path) -> ParityReport | None:
     if not path.is_file():
         return None
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema {stored['schema_version']}")
-        rungs = [
-            RungResult(
-                **{name: entry[name] for name in ("rung", "against", "file", "cells", "rows")},
-                seconds=entry["seconds"],
-                tensors=[TensorResult(**tensor) for tensor in entry["tensors"]],
-                decisions=entry["decisions"],
-                flipped=entry["flipped"],
-                flips=[Flip(**flip) for flip in entry["flips"]],
-                errors=[CellError(**error) for error in entry["errors"]],
-            )
-            for entry in stored["rungs"]
-        ]
-        names = ("model", "preset", "run_id", "triton_name", "target", "files", "created_at")
-        return ParityReport(
-            **{name: stored[name] for name in names},
-            rungs=rungs,
-            packages=stored["packages"],
-            hardware=stored["hardware"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        return _READER.validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:  # pydantic's and json's own
         raise ArtifactCorruptError(
             "parity report cannot be read",
             where=str(path),
             expected=f"a report of schema {SCHEMA_VERSION}",
-            got=f"{type(error).__name__}: {error}",
+            got=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
             next_command="prove again: python -m export <model>",
         ) from error
+
+
+def write_summary(
+    reports: Sequence[ParityReport], candidates: Sequence[Candidate], folder: Path
+) -> Path:
+    """One JUnit document and one HTML page for all models of a run; returns the page."""
+    from export.html_report import html_page
+
+    texts = {
+        folder / "junit.xml": junit_text(reports),
+        folder / "parity.html": html_page(reports),
+    }
+    for report, candidate in zip(reports, candidates, strict=True):
+        texts[candidate.folder / HTML_FILE] = html_page([report])
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        _write(path, text)
+    return folder / "parity.html"
 
 
 def table(reports: Sequence[ParityReport]) -> str:
     """One line per model and rung."""
     lines = [
         f"{'model':<34} {'rung':<12} {'cells':>5} {'cells/s':>8} {'worst |Δ|':>10} {'allowed':>8}"
-        f" {'flipped':>13}  verdict"
+        f" {'flipped':>13} {'alone |Δ|':>10}  verdict"
     ]
     for report in reports:
         for rung in report.rungs:
-            worst = max(
-                rung.tensors,
-                key=lambda t: t.maximum / (t.allowed_maximum or 1.0),
-                default=None,
-            )
+            worst = rung.closest_tensor
+            alone = max((result.alone for result in rung.stability), default=None)
             difference = "-" if worst is None else f"{worst.maximum:.1e}"
             allowed = "-" if worst is None else f"{worst.allowed_maximum:.0e}"
             lines.append(
                 f"{report.triton_name:<34} {rung.rung:<12} {rung.cells:>5}"
                 f" {rung.cells_per_second:>8.1f} {difference:>10} {allowed:>8}"
-                f" {f'{rung.flipped} of {rung.decisions}':>13}  {'pass' if rung.passed else 'FAIL'}"
+                f" {f'{rung.flipped} of {rung.decisions}':>13}"
+                f" {'-' if alone is None else f'{alone:.1e}':>10}"
+                f"  {'pass' if rung.passed else 'FAIL'}"
             )
+        lines.extend(f"{report.triton_name:<34} {fault}" for fault in report.faults)
     return "\n".join(lines)
 
 
-def _junit(report: ParityReport) -> str:
-    failures = sum(not rung.passed for rung in report.rungs)
+def junit_suite(report: ParityReport) -> ElementTree.Element:
+    """One test case for the files, one per rung."""
+    name = f"parity.{report.target}.{report.triton_name}"
+    cases = [("files", 0.0, "; ".join(report.faults) or None)]
+    cases += [
+        (f"{rung.rung} against {rung.against}", rung.seconds, rung.complaint())
+        for rung in report.rungs
+    ]
     suite = ElementTree.Element(
         "testsuite",
-        name=f"parity.{report.triton_name}",
-        tests=str(len(report.rungs)),
-        failures=str(failures),
-        time=f"{sum(rung.seconds for rung in report.rungs):.3f}",
+        name=name,
+        tests=str(len(cases)),
+        failures=str(sum(complaint is not None for _, _, complaint in cases)),
+        time=f"{sum(seconds for _, seconds, _ in cases):.3f}",
     )
-    for rung in report.rungs:
+    for title, seconds, complaint in cases:
         case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=f"parity.{report.triton_name}",
-            name=f"{rung.rung} against {rung.against}",
-            time=f"{rung.seconds:.3f}",
+            suite, "testcase", classname=name, name=title, time=f"{seconds:.3f}"
         )
-        complaint = rung.complaint()
         if complaint is not None:
             ElementTree.SubElement(case, "failure", message=complaint)
-    ElementTree.indent(suite)
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, "unicode") + "\n"
-    )
+    return suite
+
+
+def junit_text(reports: Sequence[ParityReport]) -> str:
+    """All reports in one document, as CI wants it."""
+    root = ElementTree.Element("testsuites", name="parity")
+    root.extend(junit_suite(report) for report in reports)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"
 
 
 def _write(path: Path, text: str) -> None:

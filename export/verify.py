@@ -1,115 +1,219 @@
-"""Is what lies in a repository still what was proven? Reads the version folders themselves."""
+"""Is a published version still what was proven? Reads the version folder itself, at any time.
+
+With the run it came from, the whole ladder is climbed again. Without it (a GPU host has neither
+the run nor torch) the golden answers inside the version are asked: fewer rows, the same tolerances.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from contract.errors import HashMismatchError, PublishError
-from contract.manifest import MANIFEST_FILE, read_manifest, sha256_of
-from export.candidate import MODEL_FILES, REPORT_FILE, Candidate, Target
-from export.gate import Ascent, prove, require_passed
-from export.ladder import EagerRung
+from contract.errors import (
+    ArtifactMissingError,
+    HashMismatchError,
+    InputError,
+    ParityError,
+    PublishError,
+    ServerError,
+)
+from contract.manifest import MANIFEST_FILE, Manifest, read_manifest, sha256_of
+from export.candidate import MODEL_FILES, REPORT_FILE, TORCHSCRIPT_SUFFIX, Candidate, sha256_of_json
+from export.golden_answers import GOLDEN_FILE, disagreement
 from export.publish import versions
 from export.report import ParityReport, read_report
-from export.version_folder import version_folders
+from export.target import TARGETS, Target
 from training.artifact import Artifact
-from training.spec import ModelSpec
+from training.registry import get_spec
 
 
-def verify_published(
-    specs: tuple[ModelSpec, ...],
-    preset: str | None,
-    *,
-    artifacts: Path,
-    repository: Path,
-    target: Target,
-    wire: bool,
-    progress: bool,
-) -> list[ParityReport]:
-    """Check the newest version of each model, then climb the ladder again with its own file.
+@dataclass(frozen=True)
+class Published:
+    """One version folder of a classifier or forecaster, with its own manifest and report."""
+
+    folder: Path
+    manifest: Manifest
+    report: ParityReport
+
+    @property
+    def version(self) -> int:
+        return int(self.folder.name)
+
+    @property
+    def triton_name(self) -> str:
+        return self.folder.parent.name
+
+    @property
+    def repository(self) -> Path:
+        return self.folder.parent.parent
+
+    @property
+    def target(self) -> Target:
+        return TARGETS[self.report.target]
+
+
+@dataclass(frozen=True)
+class Server:
+    """Addresses of a running server, host:port of gRPC and of HTTP."""
+
+    grpc_address: str
+    http_address: str
+
+
+def find_published(place: str, repository: Path) -> Published:
+    """``place``: a version folder, a model folder, or a Triton model's name in ``repository``.
+
+    A front's folder stands for its classifier: they were proven together.
 
     Raises:
-        PublishError: nothing published, a version without its report, or a changed config.
-        HashMismatchError: a file is not the one its report is about.
-        ParityError: it no longer decides as PyTorch does.
+        PublishError: nothing published there, or a version without its report.
+        ArtifactCorruptError: a manifest or report that cannot be read.
     """
-    ascents = []
-    with tempfile.TemporaryDirectory(prefix="presage-verify-") as scratch:
-        for spec in specs:
-            for name in spec.presets if preset is None else (preset,):
-                folder = Path(scratch) / spec.name / name
-                ascents.append(_ascent(spec, name, artifacts, repository, target, folder))
-        reports = prove(ascents, wire=wire, progress=progress)
-        require_passed(reports, [ascent.candidate for ascent in ascents])
-    return reports
-
-
-def _ascent(
-    spec: ModelSpec, preset: str, artifacts: Path, repository: Path, target: Target, folder: Path
-) -> Ascent:
-    triton_name = spec.graph(preset).triton_name if preset in spec.presets else preset
-    model = repository / triton_name
-    newest = max(versions(model), default=None)
-    again = f"python -m export {spec.name}"
-    if newest is None:
+    path = Path(place) if "/" in place or Path(place).is_dir() else repository / place
+    model, wanted = (path.parent, int(path.name)) if path.name.isdigit() else (path, None)
+    manifest_of = model / str(wanted or max(versions(model), default=0))
+    if not manifest_of.is_dir():
         raise PublishError(
-            f"{triton_name}: no published version", where=str(model), next_command=again
+            f"{model.name}: no published version" + (f" {wanted}" if wanted else ""),
+            where=str(manifest_of if wanted else model),
+            got=f"versions {', '.join(map(str, versions(model))) or 'none'}",
+            next_command="python -m export all",
         )
-    published = model / str(newest)
-    manifest = read_manifest(published, verify_files=False)
-    artifact = Artifact.load(artifacts / spec.name / manifest.run_id)
-    report = read_report(published)
+    manifest = read_manifest(manifest_of, verify_files=False)
+    if manifest.front is not None and model.name == manifest.front.triton_name:
+        manifest_of = model.parent / manifest.graph.triton_name / manifest_of.name
+        manifest = read_manifest(manifest_of, verify_files=False)
+    report = read_report(manifest_of)
     if report is None:
         raise PublishError(
-            f"{triton_name}: a version without its parity report",
-            where=str(published / REPORT_FILE),
-            next_command=again,
+            f"{manifest_of.parent.name}: a version without its parity report",
+            where=str(manifest_of / REPORT_FILE),
+            next_command=f"python -m export {manifest.model}",
         )
-    for file in (MODEL_FILES["onnx"], MANIFEST_FILE):
-        actual = sha256_of(published / file)
-        if actual != report.files.get(file):
+    return Published(manifest_of, manifest, report)
+
+
+def require_hashes(published: Published) -> None:
+    """Every file in the folder is the one the report is bound to. Raises HashMismatchError."""
+    bound = published.report.files
+    found = {
+        name: sha256_of(published.folder / name)
+        for name in (*MODEL_FILES.values(), MANIFEST_FILE)
+        if (published.folder / name).is_file()
+    }
+    manifest = published.manifest
+    found["labels"] = sha256_of_json(manifest.labels)
+    found["thresholds"] = sha256_of_json(manifest.thresholds)
+    if manifest.front is not None:
+        front = published.repository / manifest.front.triton_name / published.folder.name
+        if front.is_dir():
+            found |= {
+                name: sha256_of(front / name)
+                for name in manifest.front.files
+                if (front / name).is_file()
+            }
+    for name, sha256 in found.items():
+        if bound.get(name) != sha256:
             raise HashMismatchError(
-                f"{triton_name}: {file} is not the one that was proven",
-                where=str(published / file),
-                expected=f"sha256 {report.files.get(file, 'none')[:12]}…",
-                got=f"{actual[:12]}…",
-                next_command=again,
+                f"{published.triton_name}: {name} is not the one that was proven",
+                where=str(published.folder),
+                expected=f"sha256 {bound.get(name, 'none')[:12]}…",
+                got=f"{sha256[:12]}…",
+                next_command=f"python -m export {manifest.model}",
             )
-    candidate = Candidate(spec, artifact, target, folder=folder)
-    folder.mkdir(parents=True)
-    shutil.copyfile(published / MODEL_FILES["onnx"], candidate.file("onnx"))
-    torchscript = dataclasses.replace(candidate, folder=Path()).file("torchscript")
-    if torchscript.is_file():
-        shutil.copyfile(torchscript, candidate.file("torchscript"))
-    _check_beside(candidate, repository, newest, again)
-    network = spec.load_network(artifact).eval()
-    return Ascent(candidate, network, EagerRung(network, candidate.graph))
 
 
-def _check_beside(candidate: Candidate, repository: Path, version: int, again: str) -> None:
-    """Config, labels and the front's files, against what publishing would write."""
-    for model in version_folders(candidate):
-        folder = repository / model.triton_name
-        for name, text in model.config.files().items():
-            if not (folder / name).is_file() or (folder / name).read_text("utf-8") != text:
-                raise PublishError(
-                    f"{model.triton_name}: {name} is not what the run says",
-                    where=str(folder / name),
-                    next_command=f"python -m export config --write, then {again}",
+def verify(
+    published: Published,
+    *,
+    artifacts: Path,
+    server: Server | None = None,
+    wire: bool = True,
+    progress: bool = True,
+) -> ParityReport | None:
+    """Hashes, then the ladder with the run, or the golden answers without it (returns None then).
+
+    ``server``: asked instead of one that is started here; exactly this version of it.
+
+    Raises:
+        HashMismatchError, ParityError, PublishError, ServerError
+    """
+    require_hashes(published)
+    try:
+        artifact = Artifact.load(artifacts / published.manifest.model / published.manifest.run_id)
+    except ArtifactMissingError:
+        _ask_golden(published, server)
+        return None
+    candidate = Candidate(
+        get_spec(published.manifest.model),
+        artifact,
+        published.target,
+        "torchscript" if published.triton_name.endswith(TORCHSCRIPT_SUFFIX) else "onnx",
+    )
+    return _climb(published, candidate, server=server, wire=wire, progress=progress)
+
+
+def _climb(
+    published: Published, candidate: Candidate, *, server: Server | None, wire: bool, progress: bool
+) -> ParityReport:
+    from tqdm import tqdm
+
+    from export.judge import begin, climb_offline, climb_served, offline_ticks, served_ticks
+    from export.serving import copied, serving
+
+    ascent = begin(candidate)
+    steps = offline_ticks(candidate) + (served_ticks(candidate) if wire else 0)
+    with tqdm(
+        total=steps, unit="cell", desc=f"verify {candidate.title}", disable=not progress
+    ) as bar:
+        climb_offline(ascent, published.repository, published.version, tick=bar.update)
+        if ascent.passed and wire and server is not None:
+            climb_served(
+                ascent,
+                server.grpc_address,
+                server.http_address,
+                version=str(published.version),
+                tick=bar.update,
+            )
+        elif ascent.passed and wire:
+            number = published.version
+            with (
+                copied(candidate, published.repository, number) as repository,
+                serving([candidate], repository) as own,
+            ):
+                climb_served(
+                    ascent, own.grpc_url, own.http_url, version=str(number), tick=bar.update
                 )
-        with tempfile.TemporaryDirectory(prefix="presage-verify-") as scratch:
-            model.write(Path(scratch))
-            for path in sorted(Path(scratch).rglob("*")):
-                relative = path.relative_to(scratch)
-                published = folder / str(version) / relative
-                if path.is_dir() or relative.name in (*MODEL_FILES.values(), REPORT_FILE):
-                    continue
-                if not published.is_file() or sha256_of(published) != sha256_of(path):
-                    raise HashMismatchError(
-                        f"{model.triton_name}: {relative} is not the run's",
-                        where=str(published),
-                        next_command=again,
-                    )
+    report = dataclasses.replace(ascent.report(), files=published.report.files)
+    if not report.passed:
+        raise ParityError(
+            f"{report.complaint()}; in {published.folder}",
+            next_command=f"go back: python -m export rollback {published.manifest.model}",
+        )
+    return report
+
+
+def _ask_golden(published: Published, server: Server | None) -> None:
+    """Without the run: what the version itself was published to answer."""
+    if not (published.folder / GOLDEN_FILE).is_file():
+        raise InputError(
+            f"{published.triton_name}: neither the run nor golden answers are here",
+            where=str(published.folder),
+            expected=f"{GOLDEN_FILE}, or the run {published.manifest.run_id} (--artifacts)",
+        )
+    if server is None:
+        raise InputError(
+            f"{published.triton_name}: the run {published.manifest.run_id} is not here",
+            expected="the run (--artifacts), or a server to ask its golden answers (--url)",
+        )
+    wrong = disagreement(
+        server.grpc_address, published.triton_name, str(published.version), published.folder
+    )
+    if wrong is not None:
+        raise ServerError(
+            f"{published.triton_name}: version {published.version} does not answer as proven",
+            where=server.grpc_address,
+            got=wrong,
+            next_command=f"go back: python -m export rollback {published.manifest.model}",
+        )

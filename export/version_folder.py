@@ -38,6 +38,7 @@ def version_folders(candidate: Candidate) -> list[VersionFolder]:
                 candidate.graph,
                 manifest.labels,
                 served=candidate.served,
+                target=candidate.target,
             ),
             lambda folder: _write_model(candidate, folder),
         )

@@ -8,7 +8,7 @@ Callables import torch inside their bodies, so that reading a spec stays cheap.
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +39,24 @@ class Decisions:
 
 
 @dataclass(frozen=True)
+class Parity:
+    """What the export gate asks of a model. Inputs and outputs: {tensor name: (rows, …)}."""
+
+    # Rows for one cell of the grid, made from the golden inputs. ``length``: tokens, or
+    # non-missing context points; never above max_length.
+    inputs: Callable[[Artifact, int, int, Padding], Arrays]
+    # Rows that exports break on, by name ("empty", "Chinese", "constant" …); one batch each.
+    edges: Callable[[Artifact], Mapping[str, Arrays]]
+    # (manifest, inputs, outputs) → decisions.
+    decide: Callable[[Manifest, Arrays, Arrays], Decisions]
+    # What no answer may be, whatever eager says: (manifest, inputs, outputs) → one phrase per
+    # kind of fault ("quantiles cross in 3 rows"); none: ().
+    faults: Callable[[Manifest, Arrays, Arrays], Sequence[str]]
+    # One row for a reviewer: its text, or its series in figures.
+    describe: Callable[[Artifact, Arrays, int], str]
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     name: str
     question: str
@@ -57,11 +75,7 @@ class ModelSpec:
     # The eval-mode module that is exported: forward(*graph inputs, in order) → tuple of the graph
     # outputs, in order; all numeric pre- and post-processing inside.
     load_network: Callable[[Artifact], torch.nn.Module]
-    # Rows for one cell of the parity grid, made from the golden inputs: {input name: array with
-    # batch axis}. ``length``: tokens, or non-missing context points; never above max_length.
-    parity_inputs: Callable[[Artifact, int, int, Padding], Arrays]
-    # (manifest, inputs, outputs) → decisions.
-    decide: Callable[[Manifest, Arrays, Arrays], Decisions]
+    parity: Parity
     # Adds the model's own flags to `predict` and answers without a server: yields one JSON-able
     # record per input (per series, per line, per log).
     add_predict_arguments: Callable[[ArgumentParser], None]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,11 +16,12 @@ import torch
 from onnx import helper, numpy_helper
 
 from contract.errors import ExportError, ParityError, PublishError
-from export import gate
+from export import gate, serving
 from export.candidate import REPORT_FILE, Candidate
 from export.container import LIMITS
-from export.gate import Ascent, export_files, prove, require_passed
-from export.onnx_export import check_onnx
+from export.gate import export_files, prove, require_passed
+from export.inspection import require_onnx
+from export.judge import Ascent
 from export.publish import publish
 from export.report import ParityReport, read_report
 from export.version_folder import stage
@@ -83,7 +85,13 @@ def test_unbroken_toy_passes_every_offline_rung(toy: Ascent) -> None:
     assert report.passed
     assert [rung.rung for rung in report.rungs] == ["onnxruntime", "torchscript"]
     assert all(rung.decisions > 0 for rung in report.rungs)
-    assert report.files.keys() == {"model.onnx", "model.pt", "manifest.json"}
+    assert report.files.keys() == {
+        "model.onnx",
+        "model.pt",
+        "manifest.json",
+        "labels",
+        "thresholds",
+    }
 
 
 def test_perturbed_weights(toy: Ascent, tmp_path: Path) -> None:
@@ -124,7 +132,10 @@ def test_wrong_threshold_in_the_graph_flips_decisions(toy: Ascent, tmp_path: Pat
     report = _prove(toy)
     assert report.rungs[0].flipped > 0
     _assert_refused(
-        toy, report, r"toy_level: onnxruntime: \d+ of \d+ decisions flipped at \(batch", tmp_path
+        toy,
+        report,
+        r"toy_level: onnxruntime: .* limit; \d+ of \d+ decisions flipped at \(batch",
+        tmp_path,
     )
 
 
@@ -136,7 +147,7 @@ def test_batch_baked_into_the_signature(toy: Ascent) -> None:
 
     _edit(path, bake)
     with pytest.raises(ExportError, match=r"input 'values' is not as declared"):
-        check_onnx(path, toy.candidate.graph, LIMITS["24.10"])
+        require_onnx(path, toy.candidate.graph, LIMITS["24.10"])
 
 
 def test_batch_baked_inside_the_graph(toy: Ascent, tmp_path: Path) -> None:
@@ -154,11 +165,11 @@ def test_batch_baked_inside_the_graph(toy: Ascent, tmp_path: Path) -> None:
         )
 
     _edit(toy.candidate.file("onnx"), bake)
-    check_onnx(toy.candidate.file("onnx"), toy.candidate.graph, LIMITS["24.10"])
+    require_onnx(toy.candidate.file("onnx"), toy.candidate.graph, LIMITS["24.10"])
     report = _prove(toy)
     # Every batch but 2 fails, and the failing cells do not hide the others.
     assert len(report.rungs[0].errors) == 18
-    _assert_refused(toy, report, "18 of 24 cells failed", tmp_path)
+    _assert_refused(toy, report, "the batch axis is baked at 2; .*18 of 25 cells failed", tmp_path)
 
 
 def test_torchscript_of_another_network(toy: Ascent, tmp_path: Path) -> None:
@@ -187,7 +198,7 @@ def test_swapped_labels(tiny_text: Ascent, tmp_path: Path) -> None:
 def test_a_report_about_other_files_or_forged(toy: Ascent, tmp_path: Path) -> None:
     report = _prove(toy)
     candidate = toy.candidate
-    with pytest.raises(PublishError, match=r"incomplete.*none for wire"):
+    with pytest.raises(PublishError, match=r"incomplete.*none for grpc"):
         publish(candidate, tmp_path / "repository")
     # A verdict written by hand is not believed: it is computed again.
     failing = dataclasses.replace(report.rungs[0], flipped=3)
@@ -209,7 +220,9 @@ def test_served_text_model_passes_and_is_published(tiny_text: Ascent, tmp_path: 
     assert [rung.rung for rung in report.rungs] == [
         "onnxruntime",
         "torchscript",
-        "wire",
+        "grpc",
+        "http",
+        "concurrent",
         "front",
     ]
     published = publish(tiny_text.candidate, tmp_path / "repository")
@@ -219,17 +232,32 @@ def test_served_text_model_passes_and_is_published(tiny_text: Ascent, tmp_path: 
     ]
 
 
+def _break_before_serving(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]) -> None:
+    """Change the staged repository after every offline rung has passed."""
+    start = gate.serving
+
+    def start_broken(candidates: Sequence[Candidate], repository: Path) -> Any:
+        change(repository)
+        return start(candidates, repository)
+
+    monkeypatch.setattr(gate, "serving", start_broken)
+
+
+def _other_threshold(repository: Path) -> None:
+    path = repository / "log_anomaly" / "1" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["thresholds"]["anomaly"] = 2.0
+    path.write_text(json.dumps(manifest))
+
+
+def _other_weights(repository: Path) -> None:
+    _edit_weights(repository / "toy_level" / "1" / "model.onnx", lambda weight: weight * 1.5)
+
+
 def test_wrong_threshold_in_the_served_front(
     tiny_text: Ascent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stage_wrongly(candidate: Candidate, repository: Path) -> None:
-        stage(candidate, repository)
-        path = repository / "log_anomaly" / "1" / "manifest.json"
-        manifest = json.loads(path.read_text())
-        manifest["thresholds"]["anomaly"] = 2.0
-        path.write_text(json.dumps(manifest))
-
-    monkeypatch.setattr(gate, "stage", stage_wrongly)
+    _break_before_serving(monkeypatch, _other_threshold)
     report = _prove(tiny_text, wire=True)
     assert [rung.rung for rung in report.rungs if not rung.passed] == ["front"]
     _assert_refused(tiny_text, report, "front: .*decisions flipped", tmp_path)
@@ -238,11 +266,19 @@ def test_wrong_threshold_in_the_served_front(
 def test_another_file_than_the_proven_one_is_served(
     toy: Ascent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _break_before_serving(monkeypatch, _other_weights)
+    report = _prove(toy, wire=True)
+    failed = [rung.rung for rung in report.rungs if not rung.passed]
+    assert failed == ["grpc", "http", "concurrent"]
+    _assert_refused(toy, report, "grpc: ", tmp_path)
+
+
+def test_another_threshold_is_named_before_anything_is_served(
+    tiny_text: Ascent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stage_wrongly(candidate: Candidate, repository: Path) -> None:
         stage(candidate, repository)
-        _edit_weights(repository / "toy_level" / "1" / "model.onnx", lambda weight: weight * 1.5)
+        _other_threshold(repository)
 
-    monkeypatch.setattr(gate, "stage", stage_wrongly)
-    report = _prove(toy, wire=True)
-    assert [rung.rung for rung in report.rungs if not rung.passed] == ["wire"]
-    _assert_refused(toy, report, "wire: ", tmp_path)
+    monkeypatch.setattr(serving, "stage", stage_wrongly)
+    _assert_refused(tiny_text, _prove(tiny_text), "threshold of another run", tmp_path)

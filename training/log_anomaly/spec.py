@@ -10,11 +10,14 @@ from contract.manifest import Front, Graph, Tensor
 from training.artifact import Artifact
 from training.log_anomaly.predict import add_predict_arguments, predict
 from training.run import TrainRun
-from training.spec import ModelSpec
+from training.spec import ModelSpec, Parity
 from training.text.text_spec import (
     add_text_train_arguments,
     decide_label,
+    describe_text,
+    distribution_faults,
     load_text_network,
+    text_edges,
     text_front,
     text_graph,
     text_parity_inputs,
@@ -70,8 +73,13 @@ SPEC = ModelSpec(
     add_train_arguments=add_train_arguments,
     train=train,
     load_network=load_text_network,
-    parity_inputs=text_parity_inputs,
-    decide=decide_label,
+    parity=Parity(
+        inputs=text_parity_inputs,
+        edges=text_edges,
+        decide=decide_label,
+        faults=distribution_faults,
+        describe=describe_text,
+    ),
     add_predict_arguments=add_predict_arguments,
     predict=predict,
     golden_questions=golden_questions,

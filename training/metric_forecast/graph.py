@@ -56,13 +56,19 @@ def make_graph(name: str, context_length: int, horizon: int, quantiles: tuple[fl
         max_batch_size=max_batch_size,
         instance_count=3 if context_length < 168 else 2,
         max_length=context_length,
-        parity_batches=(1, 2, 7, max_batch_size),
-        parity_lengths=tuple(sorted({min(n, context_length) for n in (1, 8, 64, context_length)})),
         tolerances={
             # Where a window's spread is a thousandth of its level, 1e-4 of the spread is one unit
             # in float32's last place: the maximum allows a few of those.
             "forecast": Tolerance(maximum=5e-4, percentile_99_9=5e-5, relative_to_input=True),
-            "source": Tolerance(maximum=0.0, percentile_99_9=0.0),
+            "source": Tolerance(maximum=0.0, percentile_99_9=0.0, invariance=0.0),
+        },
+        # A hundredth of the window's spread is far below what a forecast is worth; where two
+        # experts weigh alike ``source`` may name the other one.
+        reduced_tolerances={
+            "forecast": Tolerance(
+                maximum=0.05, percentile_99_9=0.01, relative_to_input=True, invariance=0.01
+            ),
+            "source": Tolerance(maximum=2.0, percentile_99_9=2.0, invariance=2.0),
         },
         parameters={
             "context_length": str(context_length),

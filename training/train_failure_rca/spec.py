@@ -9,11 +9,14 @@ from typing import Any
 from contract.manifest import Front, Graph, Tensor
 from training.artifact import Artifact
 from training.run import TrainRun
-from training.spec import ModelSpec
+from training.spec import ModelSpec, Parity
 from training.text.text_spec import (
     add_text_train_arguments,
     decide_labels,
+    describe_text,
     load_text_network,
+    probability_faults,
+    text_edges,
     text_front,
     text_graph,
     text_parity_inputs,
@@ -77,8 +80,13 @@ SPEC = ModelSpec(
     add_train_arguments=add_train_arguments,
     train=train,
     load_network=load_text_network,
-    parity_inputs=text_parity_inputs,
-    decide=decide_labels,
+    parity=Parity(
+        inputs=text_parity_inputs,
+        edges=text_edges,
+        decide=decide_labels,
+        faults=probability_faults,
+        describe=describe_text,
+    ),
     add_predict_arguments=add_predict_arguments,
     predict=predict,
     golden_questions=golden_questions,

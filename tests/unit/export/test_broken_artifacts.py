@@ -115,6 +115,7 @@ def test_skip_wire_proves_but_does_not_publish(
 ) -> None:
     repository = tmp_path / "repository"
     words = ["toy_level", "--skip-wire", "--quiet", "--repository", str(repository)]
+    words += ["--report-folder", str(tmp_path / "reports")]
     assert main([*words, "--artifacts", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "torchscript" in printed
@@ -124,6 +125,7 @@ def test_skip_wire_proves_but_does_not_publish(
     assert {path.name for path in folder.iterdir()} == {
         "model.onnx",
         "model.pt",
+        "parity_report.html",
         "parity_report.json",
         "parity_junit.xml",
     }

@@ -23,7 +23,8 @@ from contract.manifest import Front, Graph, Tensor, Tolerance
 from export.candidate import REPORT_FILE, Candidate
 from export.config_pbtxt import CONFIG_FILE
 from export.publish import STAGING, publish, versions
-from export.report import RungResult, TensorResult, make_report, write_report
+from export.report import make_report, write_report
+from export.verdict import RungResult, TensorResult
 from training.artifact import Artifact, finish_run
 from training.spec import ModelSpec
 
@@ -81,7 +82,7 @@ def _passing(candidate: Candidate, **changes: object) -> object:
     tensor = TensorResult("probabilities", 0.0, 0.0, 1e-4, 1e-4, "", 0)
     rungs = [
         RungResult(name, "eager", "", 1, 1, 0.1, [tensor], 1, 0)
-        for name in ("onnxruntime", "torchscript", "wire", "front")
+        for name in ("onnxruntime", "torchscript", "grpc", "http", "concurrent", "front")
     ]
     return make_report(candidate, candidate.hashes(), rungs)
 
@@ -282,7 +283,7 @@ def test_config_may_not_change(tmp_path: Path, repository: Path, toy_spec: Model
     [
         (REPORT_FILE, PublishError, "without a parity report"),
         ("report cut short", ArtifactCorruptError, "parity report cannot be read"),
-        ("rung wire", PublishError, "incomplete.*none for wire"),
+        ("rung grpc", PublishError, "incomplete.*none for grpc"),
         ("rung front", PublishError, "incomplete.*none for front"),
         ("other onnx", PublishError, r"about another model\.onnx"),
         ("other torchscript", PublishError, r"about another model\.pt"),

@@ -72,11 +72,11 @@ def test_network_and_decisions(artifact: Artifact) -> None:
     import torch
 
     network = SPEC.load_network(artifact)
-    rows = SPEC.parity_inputs(artifact, 7, 8, "half")
+    rows = SPEC.parity.inputs(artifact, 7, 8, "half")
     with torch.no_grad():
         (probabilities,) = network(*(torch.from_numpy(array) for array in rows.values()))
     outputs = {"probabilities": probabilities.numpy()}
-    decisions = SPEC.decide(artifact.manifest, rows, outputs)
+    decisions = SPEC.parity.decide(artifact.manifest, rows, outputs)
     expected = outputs["probabilities"][:, 1] >= artifact.manifest.thresholds["anomaly"]
     assert decisions.values[:, 0].tolist() == expected.tolist()
 

@@ -84,7 +84,7 @@ def test_golden_rows_hold_the_hard_cases(artifact):
 @pytest.mark.parametrize("padding", ["none", "half", "most"])
 @pytest.mark.parametrize("length", [1, 8, 24])
 def test_parity_rows(artifact, length, padding):
-    inputs = SPEC.parity_inputs(artifact, 100, length, padding)
+    inputs = SPEC.parity.inputs(artifact, 100, length, padding)
     assert inputs["series"].shape == (100, 24)
     assert np.isnan(inputs["series"][:, : 24 - length]).all()
     assert np.isfinite(inputs["series"][:, -1]).all()
@@ -94,13 +94,13 @@ def test_parity_rows(artifact, length, padding):
 
 
 def test_decisions(artifact):
-    inputs = SPEC.parity_inputs(artifact, 4, 24, "none")
+    inputs = SPEC.parity.inputs(artifact, 4, 24, "none")
     high = np.nanmax(inputs["series"], axis=1) * np.array([2, 1, 2, 1])
     low = np.nanmin(inputs["series"], axis=1) - 1
     ends = np.where([True, False, True, False], high, low)
     forecast = np.repeat(ends[:, None, None], 4, 1).repeat(3, 2).astype(np.float32)
     outputs = {"forecast": forecast, "source": np.array([[0], [1], [2], [0]], np.int32)}
-    decided = SPEC.decide(artifact.manifest, inputs, outputs)
+    decided = SPEC.parity.decide(artifact.manifest, inputs, outputs)
     assert decided.values[:, 0].tolist() == [0, 1, 2, 0]
     assert decided.values[:, 1].tolist() == [1, 0, 1, 0]
     assert (decided.margins[:, 1] > 0).all()
