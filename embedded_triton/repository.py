@@ -9,6 +9,7 @@ from pathlib import Path
 from contract.errors import ServerSetupError, UnknownModelError
 
 CONFIG_FILE = "config.pbtxt"
+ON_TRIAL = "__candidate"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def read_repository(folder: Path, names: tuple[str, ...] = ()) -> list[Repositor
     models = [
         model
         for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
+        # A version on trial (export promote) is not for whoever starts the server.
+        if path.is_dir() and not path.name.startswith(".") and not path.name.endswith(ON_TRIAL)
         for model in [_read_model(path)]
     ]
     known = {model.name: model for model in models}

@@ -19,6 +19,7 @@ MODEL_FILES: dict[Format, str] = {"onnx": "model.onnx", "torchscript": "model.pt
 TORCHSCRIPT_SUFFIX = "_torchscript"
 REPORT_FILE = "parity_report.json"
 JUNIT_FILE = "parity_junit.xml"
+GOLDEN_FILE = "golden_answers.npz"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from contract.errors import ExportError, InputError, PresageError
+from contract.errors import ExportError, PresageError
 from export.candidate import Candidate, find_candidates
 from export.config_pbtxt import drift, spec_configs, write_configs
 from export.target import CPU, TARGETS, get_target
@@ -208,20 +208,11 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from export.report import table
-    from export.verify import Server, find_published, verify
+    from export.service_command import parse_server
+    from export.verify import find_published, verify
 
     repository = arguments.repository or get_target(arguments.target).repository
-    server = None
-    if arguments.url is not None:
-        addresses = arguments.url.removeprefix("http://").split(",")
-        if len(addresses) != 2:
-            raise InputError(
-                "two addresses are needed",
-                where="--url",
-                expected="gRPC host:port,HTTP host:port (9001 and 9000 on the embedded server)",
-                got=arguments.url,
-            )
-        server = Server(*addresses)
+    server = None if arguments.url is None else parse_server(arguments.url, "--url")
     for place in _places(arguments.place):
         published = find_published(place, repository)
         report = verify(

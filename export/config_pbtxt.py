@@ -140,6 +140,15 @@ def _finished(config: pb.ModelConfig, labels: tuple[str, ...]) -> ModelConfig:
     )
 
 
+def renamed_config(text: str, name: str, *, classifier: str) -> str:
+    """The config of a version on trial: another name; a front asks ``classifier``, on trial too."""
+    config = parse_config(text)
+    config.name = name
+    if config.backend == "python":
+        config.parameters["classifier"].string_value = classifier
+    return str(HEADER + text_format.MessageToString(config))
+
+
 def without_instance_kind(folder: Path) -> None:
     """Let a model folder made for GPUs load on a server that has none."""
     path = folder / CONFIG_FILE

@@ -27,8 +27,9 @@ def causes_in_file(path: Path, fresh: Path) -> list[str]:
     return [*_weights(got, wanted), *_operators(got, wanted)]
 
 
-def first_overflow(path: Path, inputs: Arrays) -> str | None:
-    """The first operator whose result is NaN or infinite although what it reads is finite."""
+def overflows(path: Path, inputs: Arrays) -> dict[str, str]:
+    """Operators whose result is NaN or infinite although what they read is finite, in order:
+    {result: operator}. A sound graph has some too (the logarithm of 0)."""
     model = onnx.load(str(path))
     produced = [name for node in model.graph.node for name in node.output if name]
     known = {value.name for value in model.graph.output}
@@ -45,7 +46,8 @@ def first_overflow(path: Path, inputs: Arrays) -> str | None:
         names = [output.name for output in session.get_outputs()]
         values = dict(zip(names, session.run(names, inputs), strict=True))
     except (PresageError, Exception):
-        return None
+        return {}
+    found = {}
     for node in model.graph.node:
         for name in node.output:
             value = values.get(name)
@@ -58,8 +60,8 @@ def first_overflow(path: Path, inputs: Arrays) -> str | None:
                 if np.issubdtype(np.asarray(source).dtype, np.number)
             )
             if finite and not np.isfinite(np.asarray(value)).all():
-                return f"{node.op_type} {node.name or name!r} is the first to overflow"
-    return None
+                found[name] = f"{node.op_type} {node.name or name!r}"
+    return found
 
 
 def _weights(got: onnx.ModelProto, wanted: onnx.ModelProto) -> Iterator[str]:

@@ -27,7 +27,10 @@ class TritonPythonModel:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         graph, front = manifest["graph"], manifest["front"]
         self._version = int(args["model_version"])
-        self._classifier = graph["triton_name"]
+        # A version on trial is served under another name, and so is its classifier.
+        parameters = json.loads(args["model_config"]).get("parameters", {})
+        named = parameters.get("classifier", {}).get("string_value")
+        self._classifier = named or graph["triton_name"]
         self._classifier_inputs = [tensor["name"] for tensor in graph["inputs"]]
         self._classifier_output = graph["outputs"][0]["name"]
         self._inputs = [(tensor["name"], tensor["optional"]) for tensor in front["inputs"]]

@@ -30,7 +30,7 @@ def compare_front(
     """
     tolerance = candidate.tolerances[candidate.graph.outputs[0].name]
     started = time.perf_counter()
-    comparison = _Comparison()
+    comparison = AnswerComparison()
     errors: list[CellError] = []
     requests = front_requests(front, candidate.spec.golden_questions(candidate.artifact))
     local = local_front(candidate, front, eager)
@@ -95,7 +95,9 @@ def front_requests(front: Front, questions: Any) -> list[Arrays]:
     return [{first: column[start : start + size]} for start in range(0, len(column), size)]
 
 
-class _Comparison:
+class AnswerComparison:
+    """Answers of a front: texts and JSON values must be equal, numbers are measured."""
+
     def __init__(self) -> None:
         self.differences: list[float] = []
         self.maximum = 0.0

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from contract.errors import ParityError
-from export.candidate import JUNIT_FILE, MODEL_FILES, REPORT_FILE, Candidate
+from export.candidate import GOLDEN_FILE, JUNIT_FILE, MODEL_FILES, REPORT_FILE, Candidate
 from export.container import container_limits
+from export.golden_answers import collect
 from export.judge import (
     Ascent,
     begin,
@@ -34,12 +35,13 @@ def export_files(candidate: Candidate) -> Ascent:
     ascent = begin(candidate)
     graph, artifact, spec = candidate.graph, candidate.artifact, candidate.spec
     candidate.folder.mkdir(parents=True, exist_ok=True)
-    for stale in (*MODEL_FILES.values(), REPORT_FILE, JUNIT_FILE):
+    for stale in (*MODEL_FILES.values(), REPORT_FILE, JUNIT_FILE, GOLDEN_FILE):
         (candidate.folder / stale).unlink(missing_ok=True)
     sample = sample_inputs(candidate)
     path = candidate.file("onnx")
     export_onnx(spec.exporter, ascent.network, graph, sample, path, container_limits())
     ascent.notes += _rewrite_for_target(candidate, ascent)
+    collect(candidate, ascent.eager)
     if candidate.target.torchscript:
         other = spec.parity.inputs(artifact, 3, graph.max_length, "none")
         export_torchscript(ascent.network, graph, sample, other, candidate.file("torchscript"))

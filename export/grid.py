@@ -83,7 +83,7 @@ class Reference:
             first = next(iter(inputs.values()))
             reference._add(Cell(*_size(graph, first), edge=name), inputs, eager)
             tick()
-        reference.strangers = _strangers(candidate)
+        reference.strangers = strangers(candidate)
         return reference
 
     def _add(self, cell: Cell, inputs: Arrays, eager: Rung) -> None:
@@ -104,7 +104,7 @@ def _size(graph: Graph, first: np.ndarray) -> tuple[int, int]:
     return len(first), length
 
 
-def _strangers(candidate: Candidate) -> Arrays:
+def strangers(candidate: Candidate) -> Arrays:
     """Rows to be asked first, then rows as unlike them as there are: padded and edge rows."""
     parity, artifact, graph = candidate.spec.parity, candidate.artifact, candidate.graph
     length = graph.max_length

@@ -10,7 +10,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from export.candidate import MODEL_FILES, Candidate
 from export.config_pbtxt import CONFIG_FILE, parse_config
 from export.container import container_limits
 from export.diagnosis import causes_in_answers
-from export.file_diagnosis import causes_in_file, first_overflow
+from export.file_diagnosis import causes_in_file, overflows
 from export.front_parity import compare_front
 from export.grid import Reference, Tick, cells
 from export.inspection import onnx_faults
@@ -80,9 +80,12 @@ def judge(
     ``ascent``: an earlier one of the same run, whose network and eager answers are used again.
     """
     earlier = ascent or begin(candidate)
-    fresh = Ascent(candidate, earlier.network, earlier.eager, earlier.reference)
+    fresh = Ascent(candidate, earlier.network, earlier.eager)
+    if earlier.reference is not None:
+        # Same questions, but judged by this candidate's limits.
+        fresh.reference = replace(earlier.reference, candidate=candidate)
     climb_offline(fresh, repository, version)
-    earlier.reference = fresh.reference
+    earlier.reference = earlier.reference or fresh.reference
     return fresh.report()
 
 
@@ -106,7 +109,7 @@ def climb_offline(
     files = [onnx_file, torchscript] if candidate.target.torchscript else [onnx_file]
     threads = torch.get_num_threads()
 
-    def climb(path: Path) -> RungResult | str | None:
+    def climb(path: Path) -> tuple[Rung, RungResult] | str:
         torch.set_num_threads(1)
         if path.suffix == ".pt" and not path.is_file():
             return f"{candidate.triton_name}: no TorchScript file at {path}"
@@ -114,18 +117,19 @@ def climb_offline(
             rung = _rung_of(path, candidate, folder / CONFIG_FILE)
         except PresageError as error:
             return str(error)
-        return _explained(ascent, rung, path, compare(reference, rung, path.name, tick))
+        return rung, compare(reference, rung, path.name, tick)
 
     try:
         with ThreadPoolExecutor(len(files)) as pool:
-            for result in pool.map(climb, files):
-                if isinstance(result, RungResult):
-                    ascent.rungs.append(result)
-                elif result is not None and not ascent.faults:
-                    # A file that inspection found wrong need not also fail to load.
-                    ascent.faults.append(result)
+            results = list(pool.map(climb, files))
     finally:
         torch.set_num_threads(threads)
+    for path, answer in zip(files, results, strict=True):
+        if not isinstance(answer, str):
+            ascent.rungs.append(_explained(ascent, answer[0], path, answer[1]))
+        elif not ascent.faults:
+            # A file that inspection found wrong need not also fail to load.
+            ascent.faults.append(answer)
 
 
 def climb_served(
@@ -212,23 +216,35 @@ def _file_causes(ascent: Ascent, path: Path, result: RungResult) -> list[str]:
     candidate, reference = ascent.candidate, ascent.reference
     assert reference is not None
     causes: list[str] = []
-    if any(tensor.nan_mismatches for tensor in result.tensors):
-        seen = (first_overflow(path, question.inputs) for question in reference.questions)
-        causes += [next((cause for cause in seen if cause), "")]
-    if not candidate.target.reduced:
-        with tempfile.TemporaryDirectory(prefix="presage-fresh-") as scratch:
-            fresh = Path(scratch) / MODEL_FILES["onnx"]
-            with contextlib.suppress(ExportError):
-                export_onnx(
-                    candidate.spec.exporter,
-                    ascent.network,
-                    candidate.graph,
-                    sample_inputs(candidate),
-                    fresh,
-                    container_limits(),
-                )
-                causes += causes_in_file(path, fresh)
-    return [cause for cause in causes if cause]
+    with tempfile.TemporaryDirectory(prefix="presage-fresh-") as scratch:
+        fresh = Path(scratch) / MODEL_FILES["onnx"]
+        try:
+            export_onnx(
+                candidate.spec.exporter,
+                ascent.network,
+                candidate.graph,
+                sample_inputs(candidate),
+                fresh,
+                container_limits(),
+            )
+        except ExportError:
+            return []
+        # Every row of one question is enough, unless NaN came out of others only.
+        nan = any(tensor.nan_mismatches for tensor in result.tensors)
+        asked = [question for question in reference.questions if nan or question.rows == 2]
+        for question in asked if nan else asked[-1:]:
+            sound = overflows(fresh, question.inputs)
+            extra = [
+                words
+                for name, words in overflows(path, question.inputs).items()
+                if name not in sound
+            ]
+            if extra:
+                causes.append(f"{extra[0]} is the first to overflow")
+                break
+        if not candidate.target.reduced:
+            causes += causes_in_file(path, fresh)
+    return causes
 
 
 @contextlib.contextmanager

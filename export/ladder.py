@@ -71,7 +71,8 @@ class OnnxRung:
         options.inter_op_num_threads = _thread_count(config, "inter_op_thread_count")
         level = config.optimization.graph.level
         options.graph_optimization_level = _LEVELS.get(level, _ENABLE_ALL)
-        options.log_severity_level = 3
+        # A broken export answers in its report, not in a hundred lines of the runtime.
+        options.log_severity_level = 4
         wanted = _providers(config)
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=wanted)

@@ -11,10 +11,12 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import PublishError
 from contract.manifest import MANIFEST_FILE, verify
+from export import history
 from export.candidate import REPORT_FILE, Candidate
 from export.config_pbtxt import CONFIG_FILE, LABELS_FILE
 from export.report import read_report
@@ -25,7 +27,7 @@ LOCK_FILE = "lock"
 VERSIONS_KEPT = 3
 
 
-def publish(candidate: Candidate, repository: Path) -> list[Path]:
+def publish(candidate: Candidate, repository: Path, *, why: str = "") -> list[Path]:
     """Publish the next version, the classifier before its front, and return the new folders.
 
     Raises:
@@ -33,23 +35,102 @@ def publish(candidate: Candidate, repository: Path) -> list[Path]:
             repository's, or another publisher at work. The repository is as it was.
     """
     require_proof(candidate)
+    with preparing(candidate, repository) as prepared:
+        published = prepared.make_visible()
+        prepared.drop_old()
+        for path in published:
+            record(candidate, repository, "publish", path, why=why)
+    return published
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A version that is complete on disk, but that no server sees yet."""
+
+    repository: Path
+    version: int
+    models: list[VersionFolder]
+    folders: list[Path]
+    staging: Path
+
+    def make_visible(self) -> list[Path]:
+        """One rename per model; the new version folders."""
+        return [
+            _make_visible(model, folder, self.version, self.repository)
+            for model, folder in zip(self.models, self.folders, strict=True)
+        ]
+
+    def drop_old(self) -> None:
+        for model in self.models:
+            _drop_old(self.repository / model.triton_name, self.staging)
+
+    def withdraw(self) -> None:
+        """Take the version back, whatever became visible; the front first, as it asks the other."""
+        for model in reversed(self.models):
+            folder = self.repository / model.triton_name / str(self.version)
+            if folder.is_dir():
+                withdraw(self.repository, model.triton_name, self.version)
+
+
+@contextlib.contextmanager
+def preparing(candidate: Candidate, repository: Path) -> Iterator[Prepared]:
+    """Write the next version out of sight, under the repository's lock.
+
+    Raises:
+        PublishError: as ``publish``.
+    """
     models = version_folders(candidate)
-    with _locked(repository) as staging:
+    with locked(repository) as staging:
         for model in models:
             _check_same_contract(model, repository)
         _remove_unpaired(models, repository, staging)
-        version = 1 + max(
-            (number for model in models for number in versions(repository / model.triton_name)),
-            default=0,
-        )
-        prepared = [_prepare(model, version, staging) for model in models]
-        published = [
-            _make_visible(model, source, version, repository)
-            for model, source in zip(models, prepared, strict=True)
+        used = [
+            number
+            for model in models
+            for number in (
+                *versions(repository / model.triton_name),
+                history.largest_version(repository, model.triton_name),
+            )
         ]
-        for model in models:
-            _drop_old(repository / model.triton_name, staging)
-    return published
+        version = 1 + max(used, default=0)
+        folders = [_prepare(model, version, staging) for model in models]
+        yield Prepared(repository, version, models, folders, staging)
+
+
+def withdraw(repository: Path, triton_name: str, version: int) -> Path:
+    """Move a version out of every server's sight; it is kept for whoever asks what it was."""
+    kept = repository / history.WITHDRAWN / triton_name / str(version)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(repository / triton_name / str(version), kept)  # noqa: PTH104
+    _sync(kept.parent)
+    _sync(repository / triton_name)
+    return kept
+
+
+def record(
+    candidate: Candidate,
+    repository: Path,
+    action: history.Action,
+    folder: Path,
+    *,
+    why: str = "",
+    outcome: str = "",
+    who: str = "",
+) -> None:
+    """One line of history about a version folder."""
+    history.append(
+        repository,
+        history.make_entry(
+            action,
+            folder.parent.name,
+            int(folder.name),
+            run_id=candidate.artifact.manifest.run_id,
+            why=why,
+            outcome=outcome,
+            sha256=candidate.hashes(),
+            who=who,
+        ),
+    )
 
 
 def versions(folder: Path) -> list[int]:
@@ -104,7 +185,7 @@ def require_proof(candidate: Candidate) -> None:
 
 
 @contextlib.contextmanager
-def _locked(repository: Path) -> Iterator[Path]:
+def locked(repository: Path) -> Iterator[Path]:
     """An empty staging folder; one publisher at a time, whatever became of the one before."""
     root = repository / STAGING
     root.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,16 @@ from contract.errors import (
     ServerError,
 )
 from contract.manifest import MANIFEST_FILE, Manifest, read_manifest, sha256_of
-from export.candidate import MODEL_FILES, REPORT_FILE, TORCHSCRIPT_SUFFIX, Candidate, sha256_of_json
-from export.golden_answers import GOLDEN_FILE, disagreement
+from export.candidate import (
+    GOLDEN_FILE,
+    MODEL_FILES,
+    REPORT_FILE,
+    TORCHSCRIPT_SUFFIX,
+    Candidate,
+    sha256_of_json,
+)
+from export.golden_answers import disagreement
+from export.promote import Server
 from export.publish import versions
 from export.report import ParityReport, read_report
 from export.target import TARGETS, Target
@@ -51,14 +59,6 @@ class Published:
     @property
     def target(self) -> Target:
         return TARGETS[self.report.target]
-
-
-@dataclass(frozen=True)
-class Server:
-    """Addresses of a running server, host:port of gRPC and of HTTP."""
-
-    grpc_address: str
-    http_address: str
 
 
 def find_published(place: str, repository: Path) -> Published:
@@ -207,9 +207,7 @@ def _ask_golden(published: Published, server: Server | None) -> None:
             f"{published.triton_name}: the run {published.manifest.run_id} is not here",
             expected="the run (--artifacts), or a server to ask its golden answers (--url)",
         )
-    wrong = disagreement(
-        server.grpc_address, published.triton_name, str(published.version), published.folder
-    )
+    wrong = disagreement(server.grpc_address, published.folder, version=str(published.version))
     if wrong is not None:
         raise ServerError(
             f"{published.triton_name}: version {published.version} does not answer as proven",

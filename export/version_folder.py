@@ -10,7 +10,7 @@ from pathlib import Path
 from contract.errors import ArtifactCorruptError, ExportError
 from contract.manifest import MANIFEST_FILE, Front
 from export import config_pbtxt
-from export.candidate import REPORT_FILE, Candidate
+from export.candidate import GOLDEN_FILE, REPORT_FILE, Candidate
 from export.config_pbtxt import ModelConfig
 
 SOURCE_ROOT = Path(__file__).parent.parent
@@ -67,6 +67,9 @@ def _write_model(candidate: Candidate, folder: Path) -> None:
     source = candidate.file(candidate.served)
     # A copy, not a hard link: the next export must never change what is published.
     shutil.copyfile(source, folder / source.name)
+    golden = candidate.folder / GOLDEN_FILE
+    if golden.is_file():
+        shutil.copyfile(golden, folder / GOLDEN_FILE)
     _write_manifest(candidate, folder)
 
 

@@ -15,12 +15,12 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from contract.errors import ExportError
 from contract.manifest import MANIFEST_FILE
-from export.candidate import MODEL_FILES, REPORT_FILE, Candidate
+from export.candidate import GOLDEN_FILE, MODEL_FILES, REPORT_FILE, Candidate
 from export.config_pbtxt import CONFIG_FILE, LABELS_FILE, parse_config
 from export.version_folder import VersionFolder, version_folders
 
 # Not the run's: judged by asking it, written by the gate itself, or both.
-_JUDGED_ELSEWHERE = (*MODEL_FILES.values(), REPORT_FILE, "golden_answers.npz")
+_JUDGED_ELSEWHERE = (*MODEL_FILES.values(), REPORT_FILE, GOLDEN_FILE)
 # Part of a path inside tokenizer.json → what it means to the text.
 _TOKENIZER_WORDS = (
     ("lowercase", "casing"),
@@ -157,7 +157,7 @@ def _file_faults(
             f"{model.triton_name}: {relative} is not the run's, byte for byte", where=str(got)
         )
         return
-    meaning = _meaning(relative.name, differences[0][0])
+    meaning = _meaning(relative.name, [place for place, _, _ in differences])
     named = "; ".join(
         f"{place}: expected {_short(want)}, got {_short(have)}"
         for place, want, have in differences[:_DIFFERENCES_NAMED]
@@ -196,13 +196,13 @@ def json_differences(
         yield place, expected, got
 
 
-def _meaning(file: str, place: str) -> str:
+def _meaning(file: str, places: list[str]) -> str:
     if file == MANIFEST_FILE:
-        known = (words for key, words in _MANIFEST_WORDS.items() if place.startswith(key))
+        known = (words for key, words in _MANIFEST_WORDS.items() if places[0].startswith(key))
         return next(known, "not the run's manifest")
-    if "[PAD]" in place or place.endswith("pad_id"):
+    if any(place.endswith("[PAD]") for place in places):
         return "wrong pad id"
-    known = (words for key, words in _TOKENIZER_WORDS if key in place)
+    known = (words for key, words in _TOKENIZER_WORDS if key in places[0])
     return f"{next(known, 'contents')} changed"
 
 
