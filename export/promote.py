@@ -65,14 +65,16 @@ def promote(
             _go_back(prepared, servers)
             if not isinstance(failure, PresageError | OSError):
                 raise
-            said = {"why": why, "outcome": str(failure), "who": who}
+            # Triton answers with whole tracebacks.
+            reason = " ".join(str(failure).split())
+            said = {"why": why, "outcome": reason, "who": who}
             for folder in folders:
                 record(candidate, repository, "refused", folder, **said)
             raise PublishError(
                 f"{candidate.triton_name}: version {prepared.version} is not promoted, the one"
                 " before goes on serving",
                 where=str(repository),
-                got=str(failure),
+                got=reason,
                 next_command=f"python -m export history {candidate.spec.name}",
             ) from failure
         for folder in folders:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import socket
@@ -12,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -50,18 +49,10 @@ class Served:
         ]
 
 
-def _fixtures() -> Any:
-    path = Path(__file__).parents[1] / "fixtures" / "toy_model.py"
-    spec = importlib.util.spec_from_file_location("presage_toy_model_for_load", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory, repository_root: Path) -> Iterator[Served]:
+def served(
+    tmp_path_factory: pytest.TempPathFactory, repository_root: Path, toy_model: ModuleType
+) -> Iterator[Served]:
     """A tiny forecaster and a tiny text model with its front, on a real tritonserver."""
     if not (repository_root / SERVER_VENV).is_dir():
         pytest.skip("no server environment: python -m embedded_triton install")
@@ -75,7 +66,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, repository_root: Path) -> I
     series.write_text("timestamp,value\n" + rows)
     words = ["train", "metric_forecast", "--preset", "next", "--epochs", "0.02", "--quiet"]
     assert train([*words, "--data", str(series), "--artifacts", str(artifacts)]) == 0
-    text = _fixtures().make_tiny_log_anomaly(artifacts)
+    text = toy_model.make_tiny_log_anomaly(artifacts)
     forecast = Artifact.latest("metric_forecast", "next", artifacts)
     for artifact in (text, forecast):
         candidate = Candidate(get_spec(artifact.manifest.model), artifact)
