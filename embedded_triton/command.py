@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     installing = commands.add_parser("install", help="make the server's environment")
     installing.add_argument("--pytorch", action="store_true", help="also torch, for TorchScript")
+    installing.add_argument("--openvino", action="store_true", help="also openvino, for its models")
     installing.set_defaults(run=_install)
     up = commands.add_parser("up", help="start tritonserver and load the repository")
     up.add_argument("--repository", type=Path, default=Path("model_repository"))
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    fresh = install(arguments.venv, pytorch=arguments.pytorch)
+    fresh = install(arguments.venv, pytorch=arguments.pytorch, openvino=arguments.openvino)
     print(f"{arguments.venv}: {'installed' if fresh else 'already there'}")
     return 0
 

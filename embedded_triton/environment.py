@@ -47,6 +47,7 @@ print(json.dumps({
     "numpy": version("numpy"),
     "pytriton": version("nvidia-pytriton"),
     "torch": version("torch"),
+    "openvino": version("openvino"),
 }))
 """
 
@@ -61,6 +62,7 @@ class ServerEnvironment:
     library_folder: str
     numpy_version: str
     torch_version: str | None
+    openvino_version: str | None
 
     @property
     def binaries(self) -> Path:
@@ -132,6 +134,7 @@ def inspect_environment(venv: Path = SERVER_VENV) -> ServerEnvironment:
         library_folder=facts["library_folder"],
         numpy_version=facts["numpy"],
         torch_version=facts["torch"],
+        openvino_version=facts["openvino"],
     )
 
 

@@ -13,18 +13,21 @@ from embedded_triton.environment import SERVER_VENV, inspect_environment
 _ROOT = Path(__file__).resolve().parent.parent
 _REQUIREMENTS = _ROOT / "requirements" / "server.txt"
 _REQUIREMENTS_PYTORCH = _ROOT / "requirements" / "server-pytorch.txt"
+_REQUIREMENTS_OPENVINO = _ROOT / "requirements" / "server-openvino.txt"
 _STAMP = ".requirements"
 
 
-def install(venv: Path = SERVER_VENV, *, pytorch: bool = False) -> bool:
+def install(venv: Path = SERVER_VENV, *, pytorch: bool = False, openvino: bool = False) -> bool:
     """Create or complete ``venv``; return False when everything was there already.
 
-    ``pytorch`` adds torch, which only TorchScript models (backend ``pytorch``) need.
+    ``pytorch`` adds torch, which only TorchScript models (backend ``pytorch``) need; ``openvino``
+    adds openvino, which only models of backend ``openvino`` (target cpu-openvino) need.
 
     Raises:
         ServerSetupError: pip failed, or the environment is not usable afterwards.
     """
-    files = [_REQUIREMENTS, *([_REQUIREMENTS_PYTORCH] if pytorch else [])]
+    extras = ((_REQUIREMENTS_PYTORCH, pytorch), (_REQUIREMENTS_OPENVINO, openvino))
+    files = [_REQUIREMENTS, *(file for file, wanted in extras if wanted)]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = venv / _STAMP
     if stamp.is_file() and digest in stamp.read_text(encoding="utf-8").split():

@@ -97,6 +97,8 @@ class EmbeddedServer:
         self.models = read_repository(settings.repository, settings.models)
         if environment.torch_version is None:
             _refuse_torchscript(self.models)
+        if environment.openvino_version is None:
+            _refuse_openvino(self.models)
         ports = _ports(settings)
         self.http_url, self.grpc_url, self.metrics_url = (f"{HOST}:{port}" for port in ports)
         settings.run_folder.mkdir(parents=True, exist_ok=True)
@@ -232,6 +234,15 @@ def _refuse_torchscript(models: Sequence[RepositoryModel]) -> None:
             raise ServerSetupError(
                 f"{model.name}: TorchScript needs torch in the server's environment",
                 next_command="install it: python -m embedded_triton install --pytorch",
+            )
+
+
+def _refuse_openvino(models: Sequence[RepositoryModel]) -> None:
+    for model in models:
+        if model.backend == "openvino":
+            raise ServerSetupError(
+                f"{model.name}: backend openvino needs openvino in the server's environment",
+                next_command="install it: python -m embedded_triton install --openvino",
             )
 
 
