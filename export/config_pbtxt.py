@@ -53,7 +53,10 @@ def graph_config(
     threads: dict[str, int]
     if served == "onnx" and target.backend == "openvino":
         config.backend = "openvino"
-        threads = {"INFERENCE_NUM_THREADS": THREADS_PER_INSTANCE, "NUM_STREAMS": 1}
+        # One compiled model for all instances: as many streams as there are of them.
+        count = graph.instance_count
+        threads = {"INFERENCE_NUM_THREADS": count * THREADS_PER_INSTANCE, "NUM_STREAMS": count}
+        _batch_axis_into_dims(config)
     elif served == "onnx":
         config.backend = "onnxruntime"
         threads = {"intra_op_thread_count": THREADS_PER_INSTANCE, "inter_op_thread_count": 1}
@@ -69,7 +72,8 @@ def graph_config(
     if target.on_gpu:
         # Without a kind Triton puts the ONNX Runtime backend on whatever it finds.
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
-    _batching(config)
+    if config.max_batch_size > 0:
+        _batching(config)
     _warm_up(config, graph)
     return _finished(config, labels)
 
@@ -109,6 +113,14 @@ def _base(name: str, served: Graph | Front, labels: tuple[str, ...]) -> pb.Model
     return config
 
 
+def _batch_axis_into_dims(config: pb.ModelConfig) -> None:
+    """The native openvino backend answers full batches only where max_batch_size is above 0
+    (triton-inference-server/server issue 7363): the batch is an ordinary first axis instead."""
+    config.max_batch_size = 0
+    for tensor in (*config.input, *config.output):
+        tensor.dims.insert(0, -1)
+
+
 def _batching(config: pb.ModelConfig) -> None:
     batching = config.dynamic_batching
     batching.preferred_batch_size.append(config.max_batch_size)
@@ -117,11 +129,13 @@ def _batching(config: pb.ModelConfig) -> None:
 
 def _warm_up(config: pb.ModelConfig, graph: Graph) -> None:
     """A single row and a full batch. Zeros: random token ids would lie outside the vocabulary."""
-    for name, batch in (("one_row", 1), ("full_batch", config.max_batch_size)):
-        sample = config.model_warmup.add(name=name, batch_size=batch, count=1)
+    batched = config.max_batch_size > 0
+    for name, batch in (("one_row", 1), ("full_batch", graph.max_batch_size)):
+        sample = config.model_warmup.add(name=name, batch_size=batch if batched else 0, count=1)
         for tensor in graph.inputs:
             entry = sample.inputs[tensor.name]
             entry.data_type = _type(tensor)
+            entry.dims.extend([] if batched else [batch])
             entry.dims.extend(WARMUP_LENGTH if size == -1 else size for size in tensor.dims)
             entry.zero_data = True
 

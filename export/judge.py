@@ -114,7 +114,7 @@ def climb_offline(
         if path.suffix == ".pt" and not path.is_file():
             return f"{candidate.triton_name}: no TorchScript file at {path}"
         try:
-            rung = _rung_of(path, candidate, folder / CONFIG_FILE)
+            rung = rung_of(path, candidate, folder / CONFIG_FILE)
         except PresageError as error:
             return str(error)
         return rung, compare(reference, rung, path.name, tick)
@@ -185,7 +185,8 @@ def sample_inputs(candidate: Candidate) -> dict[str, Any]:
     return candidate.spec.parity.inputs(candidate.artifact, 2, length, "half")
 
 
-def _rung_of(path: Path, candidate: Candidate, config_file: Path) -> Rung:
+def rung_of(path: Path, candidate: Candidate, config_file: Path) -> Rung:
+    """The file as the server will run it. Raises ExportError: it cannot be loaded so."""
     if path.suffix == ".pt":
         return TorchScriptRung(path, candidate.graph)
     if candidate.target.backend == "openvino":
