@@ -9,6 +9,7 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := $(filter-out requirements/gpu.txt, $(wildcard requirements/*.txt))
 MODEL ?= all
+TARGET ?= cpu
 # Python's own buffering would hide progress when the output is piped.
 export PYTHONUNBUFFERED := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -28,9 +29,9 @@ $(VENV)/.ready: $(REQUIREMENTS) pyproject.toml
 	@$(PIP_INSTALL) --no-deps -e .
 	@touch $@
 
-.venv-triton/.ready: requirements/server.txt requirements/server-pytorch.txt $(VENV)/.ready
+.venv-triton/.ready: $(wildcard requirements/server*.txt) $(VENV)/.ready
 	@echo "== environment of tritonserver: .venv-triton"
-	@$(PY) -m embedded_triton install --pytorch
+	@$(PY) -m embedded_triton install --pytorch --openvino
 	@touch $@
 
 demo: setup  ## train, export, prove, publish, serve and ask all three models; prints one table
@@ -64,8 +65,14 @@ train: setup  ## train MODEL=… (default all) on PRESAGE_DATA, fetched or gener
 export: setup  ## export, prove and publish MODEL=… (default all)
 	@$(PY) -m export $(MODEL)
 
-parity: setup  ## prove the newest run of MODEL=… again, without publishing
-	@$(PY) -m export $(MODEL) --no-publish
+parity: setup  ## prove the newest run of MODEL=… for TARGET=…; verdict and JUnit in build/parity
+	@$(PY) -m export $(MODEL) --target $(TARGET) --no-publish
+
+selftest: setup  ## break the newest export of MODEL=… in every known way: does the gate see it?
+	@$(PY) -m export selftest $(MODEL)
+
+compare: setup  ## size, decisions and speed of every target of MODEL=…, against eager
+	@$(PY) -m export compare $(MODEL)
 
 up: setup  ## start tritonserver on 127.0.0.1:9000 (HTTP), 9001 (gRPC), 9002 (metrics)
 	@$(PY) -m embedded_triton up --detach
@@ -83,4 +90,4 @@ gpu: setup  ## swap onnxruntime for onnxruntime-gpu in .venv (never both)
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity up down status gpu clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare up down status gpu clean
