@@ -160,7 +160,7 @@ def test_install_adds_openvino_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     """A fake interpreter: every pip call succeeds, none reaches a network."""
     venv = fake_venv(tmp_path / "venv", openvino=None)
     assert install(venv)
-    assert "openvino" not in capsys.readouterr().out
+    assert "server-openvino" not in capsys.readouterr().out
     assert install(venv, openvino=True)
     assert "requirements/server-openvino.txt" in capsys.readouterr().out
     assert not install(venv, openvino=True)
