@@ -181,13 +181,14 @@ class _Differences:
         """Returns whether one of the rows is among the worst so far."""
         scaled, own, mismatched = scaled_difference(expected, got, scale)
         self._nan_mismatches += int(mismatched.sum())
-        self._maximum_own_unit = max(self._maximum_own_unit, float(own.max(initial=0.0)))
         self._parts.append(scaled.astype(np.float32).ravel())
         per_row = scaled.reshape(len(scaled), -1).max(axis=1)
         row = int(per_row.argmax())
         largest = float(per_row[row])
         if not self._worst_cell or largest > self._maximum:
             self._maximum, self._worst_cell = largest, cell
+            # Of the worst row: windows of 1e12 would drown all others.
+            self._maximum_own_unit = float(own[row].max())
         entry = (largest, cell, row)
         if largest > 0 and len(self._worst) < WORST_KEPT:
             heapq.heappush(self._worst, entry)

@@ -40,7 +40,7 @@ class WorstRow:
 
 @dataclass(frozen=True)
 class TensorResult:
-    """|Δ| to eager over the grid: in the tolerance's unit, and the largest in the output's own.
+    """|Δ| to eager over the grid: in the tolerance's unit, and the worst row's in the output's own.
 
     ``histogram``: values per bin between HISTOGRAM_EDGES (one more than there are edges).
     """
