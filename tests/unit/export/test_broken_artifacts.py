@@ -123,6 +123,7 @@ def test_skip_wire_proves_but_does_not_publish(
     assert not repository.exists()
     folder = run.path / "export" / "cpu"
     assert {path.name for path in folder.iterdir()} == {
+        "golden_answers.npz",
         "model.onnx",
         "model.pt",
         "parity_report.html",
