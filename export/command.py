@@ -129,7 +129,8 @@ def _config_parser() -> argparse.ArgumentParser:
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--check", action="store_true", help="fail where the files differ")
     group.add_argument("--write", action="store_true", help="write them")
-    parser.add_argument("--repository", type=Path, default=CPU.repository)
+    _add_target(parser)
+    parser.add_argument("--repository", type=Path, help="model repository (default: the target's)")
     return parser
 
 
@@ -258,18 +259,22 @@ def _selftest(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    configs: list[Any] = [config for spec in all_specs() for config in spec_configs(spec)]
+    target = get_target(arguments.target)
+    repository = arguments.repository or target.repository
+    configs: list[Any] = [config for spec in all_specs() for config in spec_configs(spec, target)]
     if arguments.write:
-        for path in write_configs(iter(configs), arguments.repository):
+        for path in write_configs(iter(configs), repository):
             print(f"wrote {path}")
         return 0
-    difference = drift(iter(configs), arguments.repository)
+    difference = drift(iter(configs), repository)
     if difference:
         print(difference)
         raise ExportError(
             "config.pbtxt differs from the specs",
-            where=str(arguments.repository),
-            next_command="python -m export config --write, and commit",
+            where=str(repository),
+            next_command=f"python -m export config --write --target {target.name}"
+            + (f" --repository {arguments.repository}" if arguments.repository else "")
+            + ", and commit",
         )
     print(f"{len(configs)} models: config.pbtxt is what the specs say")
     return 0

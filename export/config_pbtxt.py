@@ -87,11 +87,11 @@ def front_config(front: Front, labels: tuple[str, ...]) -> ModelConfig:
     return _finished(config, labels)
 
 
-def spec_configs(spec: ModelSpec) -> Iterator[ModelConfig]:
-    """Every model that a spec puts into the repository, without any training."""
+def spec_configs(spec: ModelSpec, target: Target = CPU) -> Iterator[ModelConfig]:
+    """Every model that a spec puts into a target's repository, without any training."""
     for preset in spec.presets:
         front = spec.front(preset)
-        yield graph_config(spec.graph(preset), spec.labels)
+        yield graph_config(spec.graph(preset), spec.labels, target=target)
         if front is not None:
             yield front_config(front, spec.labels)
 

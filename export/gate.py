@@ -59,12 +59,13 @@ def _rewrite_for_target(candidate: Candidate, ascent: Ascent) -> list[str]:
         return []
     from export.half import convert_half
 
-    if candidate.spec.exporter == "optimum":
+    text = candidate.spec.exporter == "optimum"
+    if text:
         optimise(path, ascent.network, graph)
     parity, artifact = candidate.spec.parity, candidate.artifact
     calibration = [parity.inputs(artifact, min(16, graph.max_batch_size), graph.max_length, "none")]
     calibration += parity.edges(artifact).values()
-    kept = convert_half(path, graph, calibration)
+    kept = convert_half(path, graph, calibration, matrices_only=not text)
     return [f"fp32 kept: {one.op_type} {one.node}: {one.reason}" for one in kept]
 
 

@@ -180,6 +180,7 @@ def fake_venv(folder: Path, **facts: object) -> Path:
         "numpy": "1.26.4",
         "pytriton": "0.7.0",
         "torch": None,
+        "openvino": None,
     }
     python = folder / "bin" / "python"
     python.parent.mkdir(parents=True)

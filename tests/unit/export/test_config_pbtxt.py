@@ -18,6 +18,7 @@ from export.config_pbtxt import (
     spec_configs,
 )
 from export.container import LIMITS, container_limits
+from export.target import CPU, TARGETS
 from training.registry import all_specs
 from training.spec import ModelSpec
 
@@ -162,3 +163,17 @@ def test_container_limits_follow_the_compose_file(tmp_path: Path) -> None:
     compose.write_text("image: something/else:1\n")
     with pytest.raises(ExportError, match="got none"):
         container_limits(compose)
+
+
+@pytest.mark.parametrize("target", [name for name in TARGETS if name != CPU.name])
+def test_golden_configs_of_the_other_targets(
+    target: str, repository_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = repository_root / "tests/fixtures/repositories" / target
+    code = main(["config", "--check", "--target", target, "--repository", str(golden)])
+    printed = capsys.readouterr()
+    assert code == 0, printed.out + printed.err
+    names = {path.parent.name for path in golden.glob(f"*/{CONFIG_FILE}")}
+    assert names == {
+        model.triton_name for spec in all_specs() for model in spec_configs(spec, TARGETS[target])
+    }
