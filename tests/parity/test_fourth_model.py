@@ -92,10 +92,39 @@ def test_one_folder_is_enough(copy: Path) -> None:
         answer = client.infer("toy_level", [tensor])
         served = float(answer.as_numpy("level")[0, 0])
         client.close()
+        _verify_against(copy, f"{server.grpc_url},{server.http_url}")
     said = _succeed(
         copy, "training", "predict", "toy_level", "--values", *(str(value) for value in values[0])
     )
     assert served == pytest.approx(json.loads(said)["level"], abs=1e-5)
+
+
+def _verify_against(copy: Path, url: str) -> None:
+    """A running server: the whole ladder with the run, the golden answers without it."""
+    place = "model_repository/toy_level/1"
+    words = ("export", "verify", place, "--quiet", "--url", url)
+    climbed = _succeed(copy, *words)
+    for rung in ("onnxruntime", "grpc", "http", "concurrent"):
+        assert rung in climbed
+    asked = _succeed(copy, *words, "--artifacts", "nowhere")
+    assert "concurrent" not in asked
+    assert f"{place} is what was proven" in asked
+
+    # Golden answers of another network: the server is asked, and does not give them.
+    golden = copy / place / "golden_answers.npz"
+    with np.load(golden) as arrays:
+        changed = {name: array.copy() for name, array in arrays.items()}
+    (level,) = [name for name in changed if name.endswith("level")]
+    changed[level] += 0.5
+    kept = golden.read_bytes()
+    np.savez(golden, **changed)
+    refused = _run(copy, *words, "--artifacts", "nowhere")
+    golden.write_bytes(kept)
+    assert refused.returncode != 0
+    assert "does not answer as proven" in refused.stderr
+    alone = _run(copy, *words[:4], "--artifacts", "nowhere")
+    assert alone.returncode != 0
+    assert "--url" in alone.stderr
 
 
 def test_versions_count_on_and_verify_sees_a_changed_file(copy: Path) -> None:
