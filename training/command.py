@@ -68,6 +68,9 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     predict.add_argument("--run-folder", type=Path, help="a certain run (default: the newest)")
     predict.set_defaults(run=_predict)
 
+    benchmark = commands.add_parser("benchmark", help="a model beside what it must beat, measured")
+    _add_benchmarks(benchmark)
+
     data = commands.add_parser("data", help="fetch and check training data")
     add_data_arguments(data)
     data.set_defaults(run=run_data_command)
@@ -89,6 +92,25 @@ def _add_model_arguments(
         spec.add_train_arguments(train.add_argument_group(f"{named} only"))  # type: ignore[arg-type]
     elif argv[0] == "predict":
         spec.add_predict_arguments(predict.add_argument_group(f"{named} only"))  # type: ignore[arg-type]
+
+
+def _add_benchmarks(parser: argparse.ArgumentParser) -> None:
+    tables = parser.add_subparsers(dest="table", required=True)
+    for spec in all_specs():
+        for name, benchmark in spec.benchmarks.items():
+            table = tables.add_parser(name, help=benchmark.summary, description=benchmark.summary)
+            table.add_argument("--data", type=Path, help="folder or file (default: $PRESAGE_DATA)")
+            table.add_argument("--artifacts", type=Path, default=DEFAULT_ROOT, help="where runs are")
+            table.add_argument("--seed", type=int, default=0)
+            table.add_argument("--quiet", action="store_true", help="no progress bars")
+            benchmark.add_arguments(table)
+            table.set_defaults(run=_benchmark, benchmark=benchmark)
+
+
+def _benchmark(arguments: argparse.Namespace) -> int:
+    with _own_threads():
+        print(arguments.benchmark.run(arguments), flush=True)
+    return 0
 
 
 def _list(_: argparse.Namespace) -> int:

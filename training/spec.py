@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -57,6 +57,16 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """One table of ``python -m training benchmark <name>``: this model beside what it must beat."""
+
+    summary: str
+    add_arguments: Callable[[ArgumentParser], None]
+    # (arguments: its own, and data, artifacts, seed, quiet) → the table as text.
+    run: Callable[[Namespace], str]
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     name: str
     question: str
@@ -82,3 +92,5 @@ class ModelSpec:
     predict: Callable[[Artifact, Namespace], Iterator[Mapping[str, Any]]]
     # One real question for the demo, as the client's CLI and the wire would get it.
     golden_questions: Callable[[Artifact], Iterable[Any]]
+    # By the name the command line knows it by: usually the model's own.
+    benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)

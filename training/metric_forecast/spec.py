@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.metric_forecast.graph import PRESETS, preset_graph
 from training.metric_forecast.parity import PARITY
-from training.spec import ModelSpec
+from training.spec import Benchmark, ModelSpec
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,30 @@ def _predict(artifact: Artifact, arguments: Namespace) -> Iterator[Mapping[str, 
     return predict(artifact, arguments)
 
 
+def _add_accuracy_arguments(parser: ArgumentParser) -> None:
+    from training.metric_forecast.benchmark.accuracy import add_arguments
+
+    add_arguments(parser)
+
+
+def _accuracy(arguments: Namespace) -> str:
+    from training.metric_forecast.benchmark.accuracy import run
+
+    return run(arguments)
+
+
+def _add_alerts_arguments(parser: ArgumentParser) -> None:
+    from training.metric_forecast.benchmark.alerts import add_arguments
+
+    add_arguments(parser)
+
+
+def _alerts(arguments: Namespace) -> str:
+    from training.metric_forecast.benchmark.alerts import run
+
+    return run(arguments)
+
+
 SPEC = ModelSpec(
     name="metric_forecast",
     question="where will this metric be in the next step, and in 12 hours?",
@@ -66,4 +90,16 @@ SPEC = ModelSpec(
     add_predict_arguments=_add_predict_arguments,
     predict=_predict,
     golden_questions=golden_questions,
+    benchmarks={
+        "metric_forecast": Benchmark(
+            "forecast error on held-out parts of every series, beside simple and classical methods",
+            _add_accuracy_arguments,
+            _accuracy,
+        ),
+        "alerts": Benchmark(
+            "12 h threshold alerts replayed: predict_linear, seasonal naive, the model, and both",
+            _add_alerts_arguments,
+            _alerts,
+        ),
+    },
 )
