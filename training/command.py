@@ -100,7 +100,9 @@ def _add_benchmarks(parser: argparse.ArgumentParser) -> None:
         for name, benchmark in spec.benchmarks.items():
             table = tables.add_parser(name, help=benchmark.summary, description=benchmark.summary)
             table.add_argument("--data", type=Path, help="folder or file (default: $PRESAGE_DATA)")
-            table.add_argument("--artifacts", type=Path, default=DEFAULT_ROOT, help="where runs are")
+            table.add_argument(
+                "--artifacts", type=Path, default=DEFAULT_ROOT, help="where runs are"
+            )
             table.add_argument("--seed", type=int, default=0)
             table.add_argument("--quiet", action="store_true", help="no progress bars")
             benchmark.add_arguments(table)

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from contract.manifest import Quality
+from training.metric_forecast.benchmark.baselines import last_values, seasonal_naive
 from training.metric_forecast.data import Series, horizon_at, window_at
 from training.metric_forecast.graph import SOURCES
 from training.metric_forecast.network import LSTMForecast
@@ -25,15 +26,17 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class SeriesResult:
-    """Mean absolute errors of one series at the lead, and how its band and experts did."""
+    """Mean absolute errors of one series at the lead, and how its band and sources did."""
 
     name: str
     family: str
     origins: int
     model: float
-    lstm: float
     last: float
     seasonal: float
+    # One step ahead: the model, and the last value.
+    first: float
+    last_first: float
     coverage: float
     sources: tuple[float, ...]
 
@@ -59,47 +62,30 @@ def evaluate(
     progress: bool = False,
 ) -> list[SeriesResult]:
     """One result per series that varies in its validation part; the context ends at the origin."""
-    settings = network.settings
-    cells = [
-        (i, origin)
-        for i, one in enumerate(series)
-        for origin in validation_origins(one, settings.horizon, origins_per_series)
-    ]
+    horizon = network.settings.horizon
+    origins = [validation_origins(one, horizon, origins_per_series) for one in series]
+    cells = [(i, origin) for i, own in enumerate(origins) for origin in own]
     rows = []
     bar = tqdm(range(0, len(cells), _BATCH), desc="validate", unit="batch", disable=not progress)
     for start in bar:
-        rows.append(_errors(network, series, cells[start : start + _BATCH]))
+        rows.append(_answers(network, series, cells[start : start + _BATCH]))
     if not rows:
         return []
     table = np.concatenate(rows)
     owner = np.array([i for i, _ in cells])
     results = []
     for i, one in enumerate(series):
-        own = table[owner == i]
-        own = own[np.isfinite(own[:, 0])]
-        # The last value is never wrong where nothing moves: no ratio to form.
-        if len(own) == 0 or own[:, 2].mean() == 0:
-            continue
-        results.append(
-            SeriesResult(
-                name=one.name,
-                family=one.family,
-                origins=len(own),
-                model=float(own[:, 0].mean()),
-                lstm=float(own[:, 1].mean()),
-                last=float(own[:, 2].mean()),
-                seasonal=float(own[:, 3].mean()),
-                coverage=float(own[:, 4].mean()),
-                sources=tuple(float((own[:, 5] == s).mean()) for s in range(len(SOURCES))),
-            )
-        )
+        result = _result(one, origins[i], one.lead_steps(horizon), table[owner == i])
+        if result is not None:
+            results.append(result)
     return results
 
 
-def _errors(
+def _answers(
     network: LSTMForecast, series: Sequence[Series], cells: Sequence[tuple[int, int]]
 ) -> np.ndarray:
-    """float64 (rows, 6): errors of model, LSTM, last, seasonal; inside the band; source."""
+    """float64 (rows, 7): median one step ahead and truth; median, low, high and truth at the lead;
+    source."""
     settings = network.settings
     windows = np.stack(
         [window_at(series[i].values, origin, settings.context_length) for i, origin in cells]
@@ -112,18 +98,40 @@ def _errors(
     with torch.inference_mode():
         inputs = torch.from_numpy(windows), torch.from_numpy(seasons)
         forecast, source = (t.numpy() for t in network(*inputs))
-        lstm, seasonal, last, _ = (t[:, 0].numpy() for t in network.core(*inputs))
     row, middle = np.arange(len(cells)), settings.median_index
-    truth = ahead[row, at].astype(np.float64)
-    answers = [
+    columns = [
+        forecast[:, 0, middle],
+        ahead[:, 0],
         forecast[row, at, middle],
-        lstm[row, at, middle],
-        last,
-        seasonal[row, at],
+        forecast[row, at, 0],
+        forecast[row, at, -1],
+        ahead[row, at],
+        source[:, 0],
     ]
-    low, high = forecast[row, at, 0], forecast[row, at, -1]
-    inside = np.where(np.isfinite(truth), (low <= truth) & (truth <= high), np.nan)
-    return np.stack([np.abs(truth - answer) for answer in answers] + [inside, source[:, 0]], axis=1)
+    return np.stack([column.astype(np.float64) for column in columns], axis=1)
+
+
+def _result(one: Series, origins: Sequence[int], lead: int, own: np.ndarray) -> SeriesResult | None:
+    """None: no origin with a truth, or nothing moves (the last value is never wrong there)."""
+    known = np.isfinite(own[:, 5])
+    last = last_values(one.values, origins)
+    error_of_last = np.abs(own[:, 5] - last)
+    if not known.any() or error_of_last[known].mean() == 0:
+        return None
+    yesterday = seasonal_naive(one.values, origins, lead, one.season_length)
+    inside = (own[:, 3] <= own[:, 5]) & (own[:, 5] <= own[:, 4])
+    return SeriesResult(
+        name=one.name,
+        family=one.family,
+        origins=int(known.sum()),
+        model=float(np.abs(own[:, 5] - own[:, 2])[known].mean()),
+        last=float(error_of_last[known].mean()),
+        seasonal=float(np.abs(own[:, 5] - yesterday)[known].mean()),
+        first=float(np.nanmean(np.abs(own[:, 1] - own[:, 0]))),
+        last_first=float(np.nanmean(np.abs(own[:, 1] - last))),
+        coverage=float(inside[known].mean()),
+        sources=tuple(float((own[known, 6] == s).mean()) for s in range(len(SOURCES))),
+    )
 
 
 def geometric_mean(errors: Sequence[float], baselines: Sequence[float]) -> float:
@@ -158,19 +166,20 @@ def relative_error(results: Sequence[SeriesResult], split: str) -> list[Quality]
 
 
 def describe_families(results: Sequence[SeriesResult]) -> str:
-    """A table: per family of series the relative errors, band coverage and chosen experts."""
+    """A table: per family of series the relative errors, band coverage and sources."""
     lines = [
-        f"  {'family':<26}{'series':>7}{'model':>8}{'lstm':>8}{'seasonal':>10}{'in band':>9}"
-        "   lstm/seasonal/last chosen"
+        f"  {'family':<26}{'series':>7}{'one step':>10}{'lead':>8}{'seasonal':>10}{'in band':>9}"
+        f"   {'/'.join(SOURCES)} weighed most"
     ]
     for family in sorted({one.family for one in results}):
         own = [one for one in results if one.family == family]
         last = [one.last for one in own]
+        moving = [one for one in own if one.last_first > 0]
+        first = geometric_mean([one.first for one in moving], [one.last_first for one in moving])
         shares = np.mean([one.sources for one in own], axis=0)
         lines.append(
-            f"  {family:<26}{len(own):>7}"
+            f"  {family:<26}{len(own):>7}{first:>10.3f}"
             f"{geometric_mean([one.model for one in own], last):>8.3f}"
-            f"{geometric_mean([one.lstm for one in own], last):>8.3f}"
             f"{geometric_mean([one.seasonal for one in own], last):>10.3f}"
             f"{np.mean([one.coverage for one in own]):>9.2f}"
             f"   {'/'.join(f'{share:.2f}' for share in shares)}"

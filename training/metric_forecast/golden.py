@@ -9,7 +9,7 @@ import numpy as np
 
 from training.metric_forecast.data import Series, window_at
 from training.metric_forecast.evaluate import validation_origins
-from training.metric_forecast.network import ForecastSettings
+from training.metric_forecast.settings import ForecastSettings
 
 ROWS = 96
 QUESTIONS = 4

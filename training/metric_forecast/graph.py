@@ -10,7 +10,7 @@ from contract.manifest import Graph, Tensor, Tolerance
 # Preset → (context length, horizon) in steps.
 PRESETS: dict[str, tuple[int, int]] = {"next": (30, 1), "12h": (2016, 144)}
 DEFAULT_QUANTILES = (0.1, 0.5, 0.9)
-SOURCES = ("lstm", "seasonal", "last")
+SOURCES = ("last", "level", "seasonal", "analogs", "lstm")
 
 
 class Sizes(Protocol):

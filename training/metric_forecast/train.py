@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,19 @@ from training.metric_forecast.arguments import WINDOWS_PER_EPOCH
 from training.metric_forecast.data import Series, WindowSampler, hold_out, read_series
 from training.metric_forecast.evaluate import describe_families, evaluate, relative_error
 from training.metric_forecast.golden import golden_questions, golden_rows
-from training.metric_forecast.graph import DEFAULT_QUANTILES, PRESETS, graph_of
-from training.metric_forecast.network import ForecastCore, ForecastSettings, LSTMForecast
-from training.metric_forecast.network import settings_for as architecture_for
+from training.metric_forecast.graph import DEFAULT_QUANTILES, PRESETS, SOURCES, graph_of
+from training.metric_forecast.network import Evidence, LSTMForecast
+from training.metric_forecast.pool import EvidencePool, evidence_of
+from training.metric_forecast.settings import ForecastSettings
+from training.metric_forecast.settings import settings_for as architecture_for
 from training.run import TrainRun
 
 WEIGHTS_FILE = "forecast.pt"
 METADATA_FILE = "metadata.json"
-BATCH_SIZE = 64
+BATCH_SIZE = 256
 _MEDIAN_WEIGHT = 4.0
+_EASE = 0.5
+_VISITS = 32
 
 
 def train(run: TrainRun) -> Artifact:
@@ -48,9 +52,9 @@ def train(run: TrainRun) -> Artifact:
     torch.set_num_threads(1)
     seed_everything(run.seed)
     network = LSTMForecast(settings)
-    loop = loop_settings(settings, arguments.epochs, run.world_size)
+    plan = make_plan(settings, arguments.epochs, run.world_size)
     sampler = WindowSampler(kept, settings.context_length, settings.horizon)
-    learn(network, sampler, loop, run, f"metric_forecast {name}")
+    learn(network, sampler, plan, run, f"metric_forecast {name}")
     network.cpu()
 
     results = evaluate(network, kept, origins_per_series=arguments.origins, progress=show)
@@ -67,96 +71,74 @@ def train(run: TrainRun) -> Artifact:
 def learn(
     network: LSTMForecast,
     sampler: WindowSampler,
-    loop: LoopSettings,
+    plan: Plan,
     run: TrainRun,
     description: str,
 ) -> list[float]:
-    """Train the core on many origins of each window; returns the loss of every step."""
-    settings, core = network.settings, network.core
+    """Train the core on a pool of windows; returns the loss of every step."""
+    core = network.core
+    show = run.progress and run.rank == 0
+    seed = (run.seed, run.rank)
+    pool = EvidencePool(core, sampler, plan.windows, seed, progress=show)
 
     def draw(random: np.random.Generator) -> Batch:
-        series, target, season = sampler.draw(random, BATCH_SIZE)
-        return {
-            "series": torch.from_numpy(series),
-            "target": torch.from_numpy(target),
-            "season_length": torch.from_numpy(season),
-        }
+        return pool.draw(random, plan.batch_size)
 
-    core.origins = settings.origins(20 if settings.segment_length == 1 else 7)
-    try:
-        return fit_core(core, draw, loop, run, description)
-    finally:
-        core.origins = settings.origins(settings.backtests)
-
-
-def fit_core(
-    core: ForecastCore,
-    draw: Callable[[np.random.Generator], Batch],
-    loop: LoopSettings,
-    run: TrainRun,
-    description: str,
-) -> list[float]:
     def loss_of(module: nn.Module, batch: Batch) -> Tensor:
-        lstm, seasonal, last, scale = module(batch["series"], batch["season_length"])
-        filled, mask = core.clean(batch["series"])
-        ahead_mask = torch.isfinite(batch["target"])
-        filled = torch.cat([filled, batch["target"].nan_to_num(0.0)], 1)
-        mask = torch.cat([mask, ahead_mask.to(mask.dtype)], 1)
-        horizon = core.settings.horizon
-        truth = torch.stack([filled[:, o : o + horizon] for o in core.origins], 1)
-        there = torch.stack([mask[:, o : o + horizon] for o in core.origins], 1)
+        evidence = evidence_of(batch)
+        quantiles, _, _ = module(evidence)
         return scaled_pinball(
-            core.settings.quantiles, lstm, truth, there, seasonal, last.unsqueeze(-1), scale
+            core.settings.quantiles, quantiles, batch["truth"], batch["weight"], evidence
         )
 
-    return fit(core, draw, loss_of, loop, run, description)
+    return fit(core, draw, loss_of, plan.loop, run, description)
 
 
 def scaled_pinball(
-    quantiles: tuple[float, ...],
-    forecast: Tensor,
+    levels: tuple[float, ...],
+    quantiles: Tensor,
     truth: Tensor,
-    there: Tensor,
-    seasonal: Tensor,
-    last: Tensor,
-    scale: Tensor,
+    weight: Tensor,
+    evidence: Evidence,
 ) -> Tensor:
-    """Pinball loss (batch, origins, horizon) over the difficulty of each window.
+    """Mean pinball loss of quantiles (batch, steps, levels) over the difficulty of each step.
 
-    The difficulty is mostly the error of the better simple expert: quality is judged by ratios to
-    simple forecasts, and an easy window's small errors count as much as a wild one's large ones.
+    The difficulty is half (geometrically) the error of the window's best expert: quality is judged
+    by ratios, and an easy window's small errors count as much as a wild one's large ones.
     """
-    # Over all origins of the window: one step's own error says more about luck than difficulty,
-    # and weighting by it would teach that nothing ever moves.
-    number = there.sum((1, 2)).clamp(min=1.0)
-    easiest = torch.minimum(
-        ((truth - seasonal).abs() * there).sum((1, 2)) / number,
-        ((truth - last).abs() * there).sum((1, 2)) / number,
-    ).unsqueeze(-1)
+    scale = evidence.scale
+    difficulty = torch.maximum(evidence.best, 0.03 * scale) ** _EASE * scale ** (1 - _EASE)
     # A flat window teaches nothing: the forecast is exact there by construction.
-    usable = (scale > 1e-6 * last.squeeze(-1).abs() + 1e-20).to(scale.dtype)
-    safe = torch.where(usable > 0, scale, torch.ones_like(scale))
-    difficulty = safe * ((easiest / safe).clamp(max=100.0) ** 0.75 + 0.05)
+    usable = (evidence.moves > 0.5) & torch.isfinite(truth)
+    weight = weight * usable.to(weight.dtype)
+    truth = torch.where(usable, truth, torch.zeros_like(truth))
     total = torch.zeros_like(truth)
-    for i, quantile in enumerate(quantiles):
-        error = (truth - forecast[..., i]) / difficulty.unsqueeze(-1)
-        pinball = torch.maximum(quantile * error, (quantile - 1) * error)
-        total = total + (_MEDIAN_WEIGHT if quantile == 0.5 else 1.0) * pinball
-    weight = there * usable.unsqueeze(-1)
+    for i, level in enumerate(levels):
+        error = (truth - quantiles[..., i]) / difficulty
+        pinball = torch.maximum(level * error, (level - 1) * error)
+        total = total + (_MEDIAN_WEIGHT if level == 0.5 else 1.0) * pinball
     # A window that leaves every scale behind must not own the step.
-    return (total.clamp(max=50.0) * weight).sum() / weight.sum().clamp(min=1.0)
+    return (total.clamp(max=40.0) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def loop_settings(
-    settings: ForecastSettings, epochs: float | None, world_size: int
-) -> LoopSettings:
+@dataclass(frozen=True)
+class Plan:
+    """How many windows are looked at, and how they are learned from."""
+
+    windows: int
+    batch_size: int
+    loop: LoopSettings
+
+
+def make_plan(settings: ForecastSettings, epochs: float | None, world_size: int) -> Plan:
+    """An epoch is WINDOWS_PER_EPOCH new windows; each is seen about ``_VISITS`` times."""
     if epochs is None:
-        epochs = 6 if settings.segment_length == 1 else 3
+        epochs = 4 if settings.segment_length == 1 else 2
     if epochs <= 0:
         raise InputError("nothing to train", where="--epochs", expected="> 0", got=str(epochs))
-    windows = epochs * WINDOWS_PER_EPOCH
-    steps = max(2, round(windows / (BATCH_SIZE * world_size)))
-    return LoopSettings(steps=steps, learning_rate=1e-2, ema_decay=0.99)
+    windows = max(64, round(epochs * WINDOWS_PER_EPOCH / world_size))
+    steps = max(2, round(windows * _VISITS / BATCH_SIZE))
+    return Plan(windows, BATCH_SIZE, LoopSettings(steps=steps, learning_rate=3e-3, ema_decay=0.995))
 
 
 def settings_from(preset: str, arguments: Namespace) -> tuple[str, ForecastSettings]:
@@ -203,7 +185,7 @@ def write_run(
         "unit": "input",
         "step": "any; season_length is the number of steps a day, 0 for none",
         "missing": "NaN, contexts shorter than context_length are padded on the left",
-        "sources": ["lstm", "seasonal", "last"],
+        "sources": list(SOURCES),
         "parameters": sum(p.numel() for p in network.parameters()),
         "skipped_rows": len(report.skipped),
     }

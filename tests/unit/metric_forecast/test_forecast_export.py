@@ -9,19 +9,10 @@ import onnxruntime
 import pytest
 import torch
 
-from training.metric_forecast.network import ForecastSettings, LSTMForecast
+from tests.fixtures.tiny_forecaster import LASTING, SHORT
+from training.metric_forecast.network import LSTMForecast
 
-SETTINGS = [
-    ForecastSettings(
-        context_length=64,
-        horizon=8,
-        segment_length=4,
-        hidden_size=8,
-        recent_steps=(4, 16),
-        backtests=4,
-    ),
-    ForecastSettings(context_length=12, horizon=1, hidden_size=8, backtests=4),
-]
+SETTINGS = [LASTING, SHORT]
 
 
 def rows_of(batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:

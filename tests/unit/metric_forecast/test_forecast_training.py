@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from contract.errors import ArtifactCorruptError, InputError, SeriesError
 from training.artifact import Artifact
 from training.data.source import DataSource
+from training.metric_forecast.network import Evidence
 from training.metric_forecast.predict import checked, forecast_one, load_network
 from training.metric_forecast.spec import SPEC
 from training.metric_forecast.train import scaled_pinball, settings_from
@@ -166,16 +168,37 @@ def test_static_graphs_are_the_contract():
         SPEC.graph("custom_24_4")
 
 
-def test_loss_prefers_the_truth_and_ignores_missing_steps():
-    truth = torch.tensor([[[1.0, 2.0, 3.0]]])
-    there = torch.tensor([[[1.0, 1.0, 0.0]]])
-    last, scale = torch.zeros(1, 1, 1), torch.ones(1, 1)
+def loss_of(quantiles: torch.Tensor, truth: torch.Tensor, **changes: torch.Tensor) -> float:
+    """Two steps of one window whose last value is wrong by 1, its best expert by 0.25."""
+    facts = dict.fromkeys(Evidence._fields, torch.zeros(1))
+    ones = torch.ones(1, 2)
+    facts |= {"scale": ones, "best": 0.25 * ones, "moves": ones, **changes}
+    weight = changes.pop("weight", ones)
+    facts.pop("weight", None)
+    evidence = Evidence(**facts)
+    return float(scaled_pinball((0.1, 0.5, 0.9), quantiles, truth, weight, evidence))
 
-    def loss(shift: float) -> float:
-        forecast = truth.unsqueeze(-1).repeat(1, 1, 1, 3) + shift
-        forecast[..., 2, :] += 100.0
-        levels = (0.1, 0.5, 0.9)
-        return float(scaled_pinball(levels, forecast, truth, there, last + truth, last, scale))
 
-    assert loss(0.0) == 0.0
-    assert loss(0.5) > loss(0.1) > 0
+def test_loss_prefers_the_truth():
+    truth = torch.tensor([[1.0, 2.0]])
+    exact = truth.unsqueeze(-1).repeat(1, 1, 3)
+    assert loss_of(exact, truth) == 0.0
+    assert loss_of(exact + 0.5, truth) > loss_of(exact + 0.1, truth) > 0
+    # Half (geometrically) of the last value's error 1 and the best expert's 0.25.
+    median_only = exact + torch.tensor([0.0, 0.1, 0.0])
+    assert loss_of(median_only, truth) == pytest.approx(4 * 0.5 * 0.1 / 0.5)
+
+
+def test_loss_ignores_missing_steps_and_flat_windows():
+    truth = torch.tensor([[1.0, math.nan]])
+    exact = torch.tensor([[[1.0, 1.0, 1.0], [9.0, 9.0, 9.0]]])
+    assert loss_of(exact, truth) == 0.0
+    flat = {"moves": torch.tensor([[1.0, 0.0]])}
+    assert loss_of(exact, torch.tensor([[1.0, 2.0]]), **flat) == 0.0
+    assert loss_of(exact, torch.tensor([[1.0, 2.0]])) > 0.0
+
+
+def test_one_wild_step_does_not_own_the_loss():
+    truth = torch.tensor([[1.0, 1e12]])
+    exact = torch.tensor([[[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]])
+    assert loss_of(exact, truth) == pytest.approx(20.0)
