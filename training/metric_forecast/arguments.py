@@ -29,3 +29,14 @@ def add_train_arguments(parser: ArgumentParser) -> None:
 def add_predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="metrics CSV")
     parser.add_argument("--step-seconds", type=int, help="default: from the file's timestamps")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FOLDER",
+        help="draw each series there: history, band, predict_linear and threshold (PNG and HTML)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="drawn by --plot, in the metric's unit (default: 95th percentile of the history)",
+    )

@@ -7,6 +7,7 @@ import math
 import pickle
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from contract.errors import ArtifactCorruptError, InputError, SeriesError
 from training.artifact import Artifact
-from training.data.metrics_csv import read_metrics_csv
+from training.data.metrics_csv import MetricSeries, read_metrics_csv
 from training.data.row_report import RowReport
 from training.metric_forecast.data import (
     COARSE_STEP_SECONDS,
@@ -23,8 +24,10 @@ from training.metric_forecast.data import (
     window_at,
 )
 from training.metric_forecast.graph import SOURCES
-from training.metric_forecast.network import LARGEST_MAGNITUDE, ForecastSettings, LSTMForecast
+from training.metric_forecast.network import LSTMForecast
+from training.metric_forecast.settings import ForecastSettings
 from training.metric_forecast.train import METADATA_FILE, WEIGHTS_FILE
+from training.metric_forecast.window import LARGEST_MAGNITUDE
 
 
 def load_network(artifact: Artifact) -> LSTMForecast:
@@ -55,19 +58,49 @@ def load_network(artifact: Artifact) -> LSTMForecast:
 
 def predict(artifact: Artifact, arguments: Namespace) -> Iterator[Mapping[str, Any]]:
     """One record per file; a file that cannot be forecast gives ``error`` and harms no other."""
+    if getattr(arguments, "threshold", None) is not None and arguments.plot is None:
+        raise InputError(
+            "a threshold that nothing draws", where="--threshold", expected="--plot FOLDER with it"
+        )
     network = load_network(artifact)
+    taken: set[str] = set()
     for path in arguments.files:
         report = RowReport()
         try:
             read = read_metrics_csv(path, report)
             step = arguments.step_seconds or read.step_seconds
             record = forecast_one(network, read.values[:, 0], step, path.name)
+            if getattr(arguments, "plot", None) is not None:
+                record["picture"] = _plot(record, path, read, step, arguments, taken)
         except InputError as error:
             yield {"series": str(path), "error": str(error)}
             continue
         if report.skipped:
             record["notes"].append(report.describe())
         yield record
+
+
+def _plot(
+    record: Mapping[str, Any],
+    path: Path,
+    read: MetricSeries,
+    step: int,
+    arguments: Namespace,
+    taken: set[str],
+) -> list[str]:
+    """Paths of the PNG and the HTML page. Raises InputError."""
+    from training.metric_forecast.picture import draw, last_timestamp, make_picture
+
+    values = checked(read.values[:, 0], path.name)
+    if record["step_seconds"] != step:
+        values = averaged(values, record["step_seconds"] // step)
+    picture = make_picture(
+        record,
+        values,
+        threshold=arguments.threshold,
+        end_seconds=last_timestamp(path, len(read.values), step),
+    )
+    return [str(file) for file in draw(picture, arguments.plot, taken)]
 
 
 def forecast_one(
