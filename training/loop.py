@@ -76,11 +76,15 @@ def fit(
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
+    # A warm-up of exactly one step would have no length (a division by zero in PyTorch).
+    warmup_steps = settings.warmup_share * settings.steps
+    if abs(warmup_steps - 1) < 1e-9:
+        warmup_steps = 1.5
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=settings.learning_rate,
         total_steps=settings.steps,
-        pct_start=settings.warmup_share,
+        pct_start=warmup_steps / settings.steps,
         anneal_strategy="linear",
         cycle_momentum=False,
     )

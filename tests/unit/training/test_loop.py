@@ -77,6 +77,14 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
 
 
+@pytest.mark.parametrize("steps", [2, 5, 10, 11, 20])
+def test_any_number_of_steps_can_be_trained(steps: int, tmp_path: Path) -> None:
+    """A tenth of 10 steps is a warm-up of one step, of which PyTorch's schedule has no slope."""
+    settings = LoopSettings(steps=steps, learning_rate=0.05)
+    losses = fit(make_network(), draw, loss_of, settings, make_run(tmp_path), "toy")
+    assert len(losses) == steps
+
+
 def test_same_seed_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     first, second = train(tmp_path / "a"), train(tmp_path / "b")
     for a, b in zip(weights(first), weights(second), strict=True):
