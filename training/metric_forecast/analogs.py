@@ -73,6 +73,9 @@ def find_analogs(
     Near steps are answered by neighbours up to ``reaches[0]`` steps before the end, far ones by
     those up to ``reaches[1]`` before it: each has seen what it is asked.
     """
+    if not patches:
+        nothing = window.filled.new_zeros(len(window.filled), len(near) + len(far), 0)
+        return Analogs(nothing, nothing, nothing, nothing)
     groups = [
         (steps, reach) for steps, reach in zip((near, far), reaches, strict=True) if len(steps)
     ]

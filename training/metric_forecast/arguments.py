@@ -12,11 +12,16 @@ def add_train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--epochs",
         type=float,
-        help=f"{WINDOWS_PER_EPOCH:,} random windows each (default: next 6, 12h 3)",
+        help=f"{WINDOWS_PER_EPOCH:,} random windows each (default: next 4, 12h 2)",
     )
     parser.add_argument("--seq-len", type=int, help="context length in steps")
     parser.add_argument("--horizon", type=int, help="steps ahead")
     parser.add_argument("--quantiles", help="rising, with 0.5 (default 0.1,0.5,0.9)")
+    parser.add_argument(
+        "--without",
+        default="",
+        help="lstm,analogs: leave parts out, to measure what they add (a custom run)",
+    )
     parser.add_argument("--name", help="preset name of the run (default: the preset, or custom_…)")
     parser.add_argument(
         "--hold-out", default="", help="family/system,… never trained on, reported apart"

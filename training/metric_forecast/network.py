@@ -73,11 +73,12 @@ class ForecastCore(nn.Module):
         # The LSTM sees the errors nearest, farthest and halfway: the rest lies between.
         self.remembered = sorted({0, judged // 2, judged - 1})
         errors = (len(names) + 1) * len(self.remembered)
-        self.embed = nn.Linear(3 * settings.segment_length + errors, hidden)
-        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        if settings.has_lstm:
+            self.embed = nn.Linear(3 * settings.segment_length + errors, hidden)
+            self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+            self.remember = nn.Linear(hidden, 96, bias=False)
         width = 3 * len(names) + 2 * patches + 2 * patches + _GLOBALS
         self.read = nn.Linear(width, 96)
-        self.remember = nn.Linear(hidden, 96, bias=False)
         self.think = nn.Linear(96, 96)
         self.decide = nn.Linear(96, self.size + len(settings.quantiles))
         self.trust = nn.Parameter(torch.tensor([3.0, 1.0]))
@@ -90,8 +91,10 @@ class ForecastCore(nn.Module):
         """Quantiles (batch, steps, quantiles) counted from the window's level, weights of the
         experts (batch, steps, experts), and the network's own residual (batch, steps).
         """
-        state = self._remembered(evidence)
-        hidden = F.gelu(self.read(evidence.features) + self.remember(state).unsqueeze(1))
+        hidden = self.read(evidence.features)
+        if self.settings.has_lstm:
+            hidden = hidden + self.remember(self._remembered(evidence)).unsqueeze(1)
+        hidden = F.gelu(hidden)
         hidden = hidden + F.gelu(self.think(self.drop(hidden)))
         decided = self.decide(hidden)
         logits = decided[..., : self.size]

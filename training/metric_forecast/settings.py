@@ -29,6 +29,8 @@ class ForecastSettings:
     # Steps ahead at which earlier origins judge the experts; between them errors are interpolated.
     judged_steps: tuple[int, ...] = (1,)
     judged_origins: int = 84
+    # False only to measure what the LSTM adds.
+    has_lstm: bool = True
 
     def __post_init__(self) -> None:
         if list(self.quantiles) != sorted(set(self.quantiles)) or 0.5 not in self.quantiles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -155,14 +155,24 @@ def settings_from(preset: str, arguments: Namespace) -> tuple[str, ForecastSetti
         if context_length < 8 or horizon < 1:
             raise ValueError(f"got context {context_length}, horizon {horizon}")
         settings = architecture_for(context_length, horizon, quantiles)
+        missing = {word for word in arguments.without.split(",") if word}
+        if not missing <= {"lstm", "analogs"}:
+            raise ValueError(f"no part {', '.join(sorted(missing - {'lstm', 'analogs'}))}")
+        settings = replace(
+            settings,
+            has_lstm="lstm" not in missing,
+            patches=() if "analogs" in missing else settings.patches,
+        )
     except ValueError as error:
         raise InputError(
             "impossible forecast settings",
-            where="--seq-len, --horizon, --quantiles",
-            expected="at least 8 steps of context, 1 ahead; rising quantiles with 0.5",
+            where="--seq-len, --horizon, --quantiles, --without",
+            expected="at least 8 steps of context, 1 ahead; rising quantiles with 0.5;"
+            " without lstm and analogs at most",
             got=str(error),
         ) from error
-    changed = (context_length, horizon) != PRESETS[preset] or quantiles != DEFAULT_QUANTILES
+    sizes = (context_length, horizon)
+    changed = sizes != PRESETS[preset] or quantiles != DEFAULT_QUANTILES or bool(missing)
     name = f"custom_{context_length}_{horizon}" if changed else preset
     if arguments.name and changed and arguments.name in PRESETS:
         raise InputError("a custom run cannot have a preset's name", where="--name")

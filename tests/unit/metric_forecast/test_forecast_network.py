@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,10 @@ def evidence_of(network: LSTMForecast, rows: np.ndarray, season: int = SEASON) -
     )
 
 
-@pytest.mark.parametrize("architecture", [LASTING, SHORT])
+@pytest.mark.parametrize(
+    "architecture",
+    [LASTING, SHORT, replace(LASTING, has_lstm=False), replace(LASTING, patches=())],
+)
 def test_shapes_and_types(architecture):
     forecast, source = ask(make(architecture), noise(3, architecture.context_length))
     assert forecast.shape == (3, architecture.horizon, 3)

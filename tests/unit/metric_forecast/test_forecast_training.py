@@ -152,9 +152,16 @@ def test_broken_weights_are_named(artifact, tmp_path):
 
 def test_run_names():
     assert settings_from("next", arguments())[0] == "next"
+    name, settings = settings_from("12h", arguments("--without", "lstm,analogs"))
+    assert (name, settings.has_lstm, settings.patches) == ("custom_2016_144", False, ())
     assert settings_from("12h", arguments("--horizon", "72"))[0] == "custom_2016_72"
     assert settings_from("next", arguments("--horizon", "2", "--name", "mine"))[0] == "mine"
-    for words in (["--quantiles", "0.1,0.9"], ["--quantiles", "0,0.5"], ["--seq-len", "3"]):
+    for words in (
+        ["--quantiles", "0.1,0.9"],
+        ["--quantiles", "0,0.5"],
+        ["--seq-len", "3"],
+        ["--without", "x"],
+    ):
         with pytest.raises(InputError):
             settings_from("next", arguments(*words))
 
