@@ -18,7 +18,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="series: all the data (default); ett: ETTh1, 96 steps, as the literature measures it",
     )
     parser.add_argument("--preset", default="12h", help="newest run of this preset (default: 12h)")
-    parser.add_argument("--run-folder", type=Path, help="a certain run (default: the newest)")
+    parser.add_argument(
+        "--run-folder",
+        type=Path,
+        nargs="+",
+        help="a certain run (default: the newest); several are judged as seeds of one recipe",
+    )
     parser.add_argument(
         "--origins", type=int, default=0, help="at most so many a series (default: every 12 steps)"
     )

@@ -11,7 +11,12 @@ from pathlib import Path
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--preset", default="12h", help="newest run of this preset (default: 12h)")
-    parser.add_argument("--run-folder", type=Path, help="a certain run (default: the newest)")
+    parser.add_argument(
+        "--run-folder",
+        type=Path,
+        nargs="+",
+        help="a certain run (default: the newest); several are judged as seeds of one recipe",
+    )
     parser.add_argument(
         "--origins",
         type=int,

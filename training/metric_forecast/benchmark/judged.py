@@ -67,16 +67,34 @@ def find_judged(arguments: Namespace, data: DataSource) -> Judged:
             )
         return _train_seeds(arguments, data, seeds)
     if arguments.run_folder is not None:
-        artifact = Artifact.load(arguments.run_folder)
+        artifacts = [Artifact.load(folder) for folder in arguments.run_folder]
     else:
-        artifact = Artifact.latest(MODEL, arguments.preset, arguments.artifacts)
-    manifest = artifact.manifest
-    splits = " ".join(quality.split for quality in manifest.quality)
-    unseen = bool(held) and all(name in splits for name in held)
-    description = f"run {manifest.run_id}, seed {manifest.seed}"
+        artifacts = [Artifact.latest(MODEL, arguments.preset, arguments.artifacts)]
+    shapes = {_shape(artifact) for artifact in artifacts}
+    if len(shapes) > 1:
+        raise InputError(
+            "runs of one recipe wanted",
+            where="--run-folder",
+            expected="the same context length and horizon",
+            got=", ".join(f"{context} → {horizon}" for context, horizon in sorted(shapes)),
+        )
+    unseen = bool(held) and all(
+        name in " ".join(quality.split for quality in artifact.manifest.quality)
+        for name in held
+        for artifact in artifacts
+    )
+    runs = [f"{one.manifest.run_id}, seed {one.manifest.seed}" for one in artifacts]
+    description = f"run {'; '.join(runs)}"
     if held and not unseen:
         description += "; it learnt from the first 80% of these systems"
-    return Judged({"this model": load_network(artifact)}, description, unseen)
+    names = ["this model"] if len(runs) == 1 else runs
+    networks = [load_network(artifact) for artifact in artifacts]
+    return Judged(dict(zip(names, networks, strict=True)), description, unseen)
+
+
+def _shape(artifact: Artifact) -> tuple[int, int]:
+    parameters = artifact.manifest.graph.parameters
+    return int(parameters["context_length"]), int(parameters["horizon"])
 
 
 def _train_seeds(arguments: Namespace, data: DataSource, seeds: Sequence[int]) -> Judged:
