@@ -7,6 +7,8 @@ that a metric at 1e12 with a spread of 1 keeps its digits in float32, also besid
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -109,7 +111,20 @@ def make_window(series: Tensor) -> Window:
 
 def take(table: Tensor, index: Tensor) -> Tensor:
     """table (batch, steps) at index int64 (batch, …)."""
-    return torch.gather(table, 1, index.flatten(1)).reshape(index.shape)
+    if index.dim() == 2:
+        return torch.gather(table, 1, index)
+    return torch.gather(table, 1, index.reshape(-1, _rows(index))).reshape(_shape(index))
+
+
+def _shape(tensor: Tensor) -> list[int]:
+    """Plain numbers but for the batch: an exported graph need not compute them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        return [-1, *(int(size) for size in tensor.shape[1:])]
+
+
+def _rows(tensor: Tensor) -> int:
+    return math.prod(_shape(tensor)[1:])
 
 
 def _median(values: Tensor, known: Tensor, otherwise: Tensor) -> Tensor:
