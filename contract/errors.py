@@ -4,7 +4,9 @@ PresageError                      1  500  internal
 ├── InputError                    2  422  input
 │   ├── SeriesError                        a metric series that cannot be forecast
 │   ├── TextError                          a text that cannot be classified
-│   └── DataFileError                      a row or file of training data
+│   ├── DataFileError                      a row or file of training data
+│   ├── ConfigError                        a service's settings file
+│   └── QueryError          2  422  query  a metric query that cannot be forecast
 ├── UnknownModelError             3  404  unknown_model
 ├── ArtifactError                 4  500  artifact
 │   ├── ArtifactMissingError               nothing trained yet
@@ -86,6 +88,20 @@ class TextError(InputError):
 
 class DataFileError(InputError):
     """A row or file of training data that cannot be read; ``where`` is ``file:line``."""
+
+
+class ConfigError(InputError):
+    """A settings file is unreadable, or a setting in it makes no sense; ``where`` names it."""
+
+
+class QueryError(InputError):
+    """A metric query that gives nothing to forecast; ``reason`` is its metric label."""
+
+    metric_label = "query"
+
+    def __init__(self, what: str, *, reason: str, **parts: str | None) -> None:
+        self.reason = reason
+        super().__init__(what, **parts)
 
 
 class UnknownModelError(PresageError):

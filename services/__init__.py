@@ -1,0 +1,1 @@
+"""What runs for long, built on the clients: ``python -m services <name>``."""

@@ -1,0 +1,26 @@
+"""``python -m services <name>``: one service, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from contract.errors import PresageError
+from services.forecast_loop.command import add_parser as add_forecast_loop
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one service and return its exit code (see contract.errors)."""
+    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
+    commands = parser.add_subparsers(dest="service", required=True)
+    add_forecast_loop(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except PresageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
