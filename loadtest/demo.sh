@@ -29,7 +29,7 @@ elif ! $py -m training data fetch; then
 fi
 
 step "2/6 train"
-$py -m training train all
+$py -m training train all --quick
 
 step "3/6 export, prove, publish"
 $py -m export all

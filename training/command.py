@@ -58,6 +58,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     train.add_argument("--resume", action="store_true", help="go on with the interrupted run")
     train.add_argument("--strict", action="store_true", help="stop at the first bad row")
+    train.add_argument("--quick", action="store_true", help="a short training, for a demo")
     train.add_argument("--quiet", action="store_true", help="no progress bars")
     train.set_defaults(run=_train)
 
@@ -124,18 +125,23 @@ def _list(_: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     specs = all_specs() if arguments.model == "all" else (get_spec(arguments.model),)
     for spec in specs:
-        if arguments.model == "all":
-            _fill_defaults(spec, arguments)
+        defaults = _defaults(spec)
+        for name, value in defaults.items():
+            if arguments.model == "all":
+                setattr(arguments, name, value)
+            # A flag that was given counts more than --quick.
+            if arguments.quick and getattr(arguments, name) == value:
+                setattr(arguments, name, spec.quick.get(name, value))
         for preset in _presets(spec, arguments.preset):
             _train_preset(spec, preset, arguments)
     return 0
 
 
-def _fill_defaults(spec: ModelSpec, arguments: argparse.Namespace) -> None:
+def _defaults(spec: ModelSpec) -> dict[str, object]:
+    """Of the model's own flags."""
     parser = argparse.ArgumentParser()
     spec.add_train_arguments(parser)
-    for name, value in vars(parser.parse_args([])).items():
-        setattr(arguments, name, value)
+    return vars(parser.parse_args([]))
 
 
 def _presets(spec: ModelSpec, named: str | None) -> tuple[str, ...]:

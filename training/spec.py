@@ -92,5 +92,7 @@ class ModelSpec:
     predict: Callable[[Artifact, Namespace], Iterator[Mapping[str, Any]]]
     # One real question for the demo, as the client's CLI and the wire would get it.
     golden_questions: Callable[[Artifact], Iterable[Any]]
+    # Values of its own flags for `train --quick`: a minute or two, for a demo.
+    quick: Mapping[str, object] = field(default_factory=dict)
     # By the name the command line knows it by: usually the model's own.
     benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)

@@ -6,6 +6,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 WINDOWS_PER_EPOCH = 8_192
+# What ``--without`` can leave out, to measure what it adds.
+PARTS = ("lstm", "analogs", "ensemble")
 
 
 def add_train_arguments(parser: ArgumentParser) -> None:
@@ -20,7 +22,7 @@ def add_train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--without",
         default="",
-        help="lstm,analogs: leave parts out, to measure what they add (a custom run)",
+        help=f"{','.join(PARTS)}: leave parts out, to measure what they add (a custom run)",
     )
     parser.add_argument("--name", help="preset name of the run (default: the preset, or custom_…)")
     parser.add_argument(

@@ -151,6 +151,19 @@ class Experts:
         ]
 
 
+def between(knots: Tensor, ahead: Tensor) -> Tensor:
+    """Weights (steps, knots) that interpolate, linearly in the logarithm of the step."""
+    at = torch.log(ahead.to(torch.float32)).unsqueeze(1)
+    if len(knots) == 1:
+        return torch.ones_like(at)
+    points = torch.log(knots.to(torch.float32))
+    low, high = points[:-1], points[1:]
+    part = ((at - low) / (high - low)).clamp(0.0, 1.0)
+    # Rising by each interval's share: 1 at its own knot, falling to both sides.
+    ones = torch.ones_like(at)
+    return torch.cat([ones, part], 1) - torch.cat([part, torch.zeros_like(at)], 1)
+
+
 def _newest(values: list[Tensor], known: list[Tensor]) -> tuple[Tensor, Tensor]:
     value, found = torch.zeros_like(values[0]), torch.zeros_like(known[0])
     for one, there in zip(values, known, strict=True):

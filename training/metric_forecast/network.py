@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.metric_forecast.analogs import find_analogs
-from training.metric_forecast.experts import Experts
+from training.metric_forecast.experts import Experts, between
 from training.metric_forecast.graph import SOURCES
 from training.metric_forecast.settings import ForecastSettings
 from training.metric_forecast.window import Window, make_window
@@ -61,18 +61,16 @@ class Evidence(NamedTuple):
     residuals: Tensor
 
 
-class ForecastCore(nn.Module):
-    """The trained part, and the evidence it weighs."""
+class Decoder(nn.Module):
+    """The trained part: weighs the evidence."""
 
     def __init__(self, settings: ForecastSettings) -> None:
         super().__init__()
         self.settings = settings
         hidden, names = settings.hidden_size, settings.experts.names
-        patches, judged = len(settings.patches), len(settings.judged_steps)
+        patches = len(settings.patches)
         self.size = len(names) + patches
-        # The LSTM sees the errors nearest, farthest and halfway: the rest lies between.
-        self.remembered = sorted({0, judged // 2, judged - 1})
-        errors = (len(names) + 1) * len(self.remembered)
+        errors = (len(names) + 1) * len(settings.remembered)
         if settings.has_lstm:
             self.embed = nn.Linear(3 * settings.segment_length + errors, hidden)
             self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
@@ -109,6 +107,55 @@ class ForecastCore(nn.Module):
         median = (weights * evidence.forecasts).sum(-1) + residual
         widths = F.softplus(decided[..., self.size + 1 :] - 1.0) * unit.unsqueeze(-1)
         return self._spread(median, widths), weights, residual
+
+    def _remembered(self, evidence: Evidence) -> Tensor:
+        """The LSTM's state at the window's end, (batch, hidden)."""
+        settings, filled = self.settings, evidence.filled / evidence.movement
+        segment = settings.segment_length
+        pad = settings.segments * segment - settings.context_length
+        change = F.pad(filled[:, 1:] - filled[:, :-1], (1, 0))
+        columns = [_compress(filled), _compress(10.0 * change), evidence.mask]
+        shape = (-1, settings.segments, segment)
+        read = [F.pad(column, (pad, 0)).reshape(shape) for column in columns]
+        residuals = evidence.residuals
+        missing = settings.segments - residuals.shape[1]
+        if missing > 0:
+            residuals = F.pad(residuals, (0, 0, missing, 0))
+        states, _ = self.lstm(self.embed(torch.cat([*read, residuals], -1)))
+        return states[:, -1]
+
+    def _spread(self, median: Tensor, widths: Tensor) -> Tensor:
+        """Quantiles in order. Widths are not negative, so quantiles cannot cross."""
+        middle = self.settings.median_index
+        quantiles = [median]
+        for i in range(middle - 1, -1, -1):
+            quantiles.insert(0, quantiles[0] - widths[..., i])
+        for i in range(middle, len(self.settings.quantiles) - 1):
+            quantiles.append(quantiles[-1] + widths[..., i])
+        return torch.stack(quantiles, -1)
+
+
+class ForecastCore(nn.Module):
+    """Several decoders of one evidence, each with its own start and batches; their mean answers.
+
+    What one of them learnt by chance the others did not: the mean errs less than any of them.
+    """
+
+    def __init__(self, settings: ForecastSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.members = nn.ModuleList(Decoder(settings) for _ in range(settings.members))
+
+    def forward(self, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``Decoder``. In training each member answers its own share of the rows."""
+        if self.training:
+            shares = zip(*(column.chunk(len(self.members)) for column in evidence), strict=True)
+            answers = [
+                member(Evidence(*share)) for member, share in zip(self.members, shares, strict=True)
+            ]
+            return tuple(torch.cat(column) for column in zip(*answers, strict=True))
+        answers = [member(evidence) for member in self.members]
+        return tuple(sum(column) / len(answers) for column in zip(*answers, strict=True))
 
     @torch.no_grad()
     def evidence(
@@ -238,51 +285,12 @@ class ForecastCore(nn.Module):
         of_day = (absolute * recent).sum(1) / points_day.clamp(min=1.0)
         of_day = torch.where(points_day > 0.5, of_day, week)
 
-        between = self._between(ahead).to(week.dtype)
-        counts = points.squeeze(-1) @ between.T, points_day.squeeze(-1) @ between.T
+        mix = between(judged, ahead).to(week.dtype)
+        counts = points.squeeze(-1) @ mix.T, points_day.squeeze(-1) @ mix.T
         # In units of the last value's error: what each forecast was worth.
         unit = torch.maximum(week[..., :1], 0.05 * movement.unsqueeze(-1)).unsqueeze(1)
-        signed = torch.cat([_compress(errors / unit), there], -1)[:, :, self.remembered]
-        return between @ week, between @ of_day, counts, signed.flatten(2).flip(1)
-
-    def _between(self, ahead: Tensor) -> Tensor:
-        """Weights (steps, judged steps) that interpolate, linearly in the logarithm of the step."""
-        judged = torch.tensor(self.settings.judged_steps, device=ahead.device).to(torch.float32)
-        at = torch.log(ahead.to(torch.float32)).unsqueeze(1)
-        knots = torch.log(judged)
-        if len(judged) == 1:
-            return torch.ones_like(at)
-        low, high = knots[:-1], knots[1:]
-        part = ((at - low) / (high - low)).clamp(0.0, 1.0)
-        # Rising by each interval's share: 1 at its own knot, falling to both sides.
-        ones = torch.ones_like(at)
-        return torch.cat([ones, part], 1) - torch.cat([part, torch.zeros_like(at)], 1)
-
-    def _remembered(self, evidence: Evidence) -> Tensor:
-        """The LSTM's state at the window's end, (batch, hidden)."""
-        settings, filled = self.settings, evidence.filled / evidence.movement
-        segment = settings.segment_length
-        pad = settings.segments * segment - settings.context_length
-        change = F.pad(filled[:, 1:] - filled[:, :-1], (1, 0))
-        columns = [_compress(filled), _compress(10.0 * change), evidence.mask]
-        shape = (-1, settings.segments, segment)
-        read = [F.pad(column, (pad, 0)).reshape(shape) for column in columns]
-        residuals = evidence.residuals
-        missing = settings.segments - residuals.shape[1]
-        if missing > 0:
-            residuals = F.pad(residuals, (0, 0, missing, 0))
-        states, _ = self.lstm(self.embed(torch.cat([*read, residuals], -1)))
-        return states[:, -1]
-
-    def _spread(self, median: Tensor, widths: Tensor) -> Tensor:
-        """Quantiles in order. Widths are not negative, so quantiles cannot cross."""
-        middle = self.settings.median_index
-        quantiles = [median]
-        for i in range(middle - 1, -1, -1):
-            quantiles.insert(0, quantiles[0] - widths[..., i])
-        for i in range(middle, len(self.settings.quantiles) - 1):
-            quantiles.append(quantiles[-1] + widths[..., i])
-        return torch.stack(quantiles, -1)
+        signed = torch.cat([_compress(errors / unit), there], -1)[:, :, list(settings.remembered)]
+        return mix @ week, mix @ of_day, counts, signed.flatten(2).flip(1)
 
 
 class LSTMForecast(nn.Module):
@@ -300,6 +308,8 @@ class LSTMForecast(nn.Module):
         super().__init__()
         self.settings = settings
         self.core = ForecastCore(settings)
+        # Factors of the band below and above the median, per judged step: see ``calibrate``.
+        self.register_buffer("widen", torch.ones(len(settings.judged_steps), 2))
 
     def forward(self, series: Tensor, season_length: Tensor) -> tuple[Tensor, Tensor]:
         settings = self.settings
@@ -307,12 +317,22 @@ class LSTMForecast(nn.Module):
         nearby = min(settings.near_steps, settings.horizon)
         evidence = self.core.evidence(series, season_length, ahead, nearby)
         counted, weights, residual = self.core(evidence)
-        forecast = counted + evidence.level.unsqueeze(-1)
+        forecast = self._widened(counted, ahead) + evidence.level.unsqueeze(-1)
         empty = (evidence.mask.amax(1) < 0.5).reshape(-1, 1, 1)
         forecast = torch.where(empty, torch.full_like(forecast, math.nan), forecast)
         # A plain reshape, so that the exported graph knows its sizes.
         shape = (-1, settings.horizon, len(settings.quantiles))
         return forecast.reshape(shape), self.source(weights, evidence, residual)
+
+    def _widened(self, counted: Tensor, ahead: Tensor) -> Tensor:
+        """Quantiles (batch, steps, quantiles) moved away from the median, or towards it."""
+        middle = self.settings.median_index
+        judged = torch.tensor(self.settings.judged_steps, device=ahead.device)
+        below, above = (between(judged, ahead) @ self.widen).unbind(1)
+        sides = [below] * middle + [torch.ones_like(below)]
+        sides += [above] * (len(self.settings.quantiles) - 1 - middle)
+        median = counted[..., middle : middle + 1]
+        return median + (counted - median) * torch.stack(sides, -1)
 
     def source(self, weights: Tensor, evidence: Evidence, residual: Tensor) -> Tensor:
         """What weighed most over all steps ahead: int32 (batch, 1)."""

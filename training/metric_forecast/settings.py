@@ -31,6 +31,8 @@ class ForecastSettings:
     judged_origins: int = 84
     # False only to measure what the LSTM adds.
     has_lstm: bool = True
+    # Decoders whose mean is the answer.
+    members: int = 3
 
     def __post_init__(self) -> None:
         if list(self.quantiles) != sorted(set(self.quantiles)) or 0.5 not in self.quantiles:
@@ -40,6 +42,13 @@ class ForecastSettings:
     def segments(self) -> int:
         """Context length in whole segments (the first may hold padding)."""
         return math.ceil(self.context_length / self.segment_length)
+
+    @property
+    def remembered(self) -> tuple[int, ...]:
+        """Of the judged steps the nearest, the one halfway and the farthest: what the LSTM sees of
+        the experts' errors. The rest lies between."""
+        judged = len(self.judged_steps)
+        return tuple(sorted({0, judged // 2, judged - 1}))
 
     @property
     def median_index(self) -> int:

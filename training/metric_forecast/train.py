@@ -16,7 +16,8 @@ from contract.manifest import Quality
 from training.artifact import Artifact, finish_run, write_golden
 from training.data.row_report import RowReport
 from training.loop import Batch, LoopSettings, fit, seed_everything
-from training.metric_forecast.arguments import WINDOWS_PER_EPOCH
+from training.metric_forecast.arguments import PARTS, WINDOWS_PER_EPOCH
+from training.metric_forecast.calibrate import calibrate
 from training.metric_forecast.data import Series, WindowSampler, hold_out, read_series
 from training.metric_forecast.evaluate import describe_families, evaluate, relative_error
 from training.metric_forecast.golden import golden_questions, golden_rows
@@ -56,6 +57,7 @@ def train(run: TrainRun) -> Artifact:
     sampler = WindowSampler(kept, settings.context_length, settings.horizon)
     learn(network, sampler, plan, run, f"metric_forecast {name}")
     network.cpu()
+    calibrate(network, kept)
 
     results = evaluate(network, kept, origins_per_series=arguments.origins, progress=show)
     quality = relative_error(results, "chronological: last 20% of each series")
@@ -138,7 +140,7 @@ def make_plan(settings: ForecastSettings, epochs: float | None, world_size: int)
         raise InputError("nothing to train", where="--epochs", expected="> 0", got=str(epochs))
     windows = max(64, round(epochs * WINDOWS_PER_EPOCH / world_size))
     steps = max(2, round(windows * _VISITS / BATCH_SIZE))
-    return Plan(windows, BATCH_SIZE, LoopSettings(steps=steps, learning_rate=3e-3, ema_decay=0.995))
+    return Plan(windows, BATCH_SIZE * settings.members, LoopSettings(steps=steps, learning_rate=3e-3, ema_decay=0.995))
 
 
 def settings_from(preset: str, arguments: Namespace) -> tuple[str, ForecastSettings]:
@@ -156,19 +158,20 @@ def settings_from(preset: str, arguments: Namespace) -> tuple[str, ForecastSetti
             raise ValueError(f"got context {context_length}, horizon {horizon}")
         settings = architecture_for(context_length, horizon, quantiles)
         missing = {word for word in arguments.without.split(",") if word}
-        if not missing <= {"lstm", "analogs"}:
-            raise ValueError(f"no part {', '.join(sorted(missing - {'lstm', 'analogs'}))}")
+        if unknown := missing - set(PARTS):
+            raise ValueError(f"no part {', '.join(sorted(unknown))}")
         settings = replace(
             settings,
             has_lstm="lstm" not in missing,
             patches=() if "analogs" in missing else settings.patches,
+            members=1 if "ensemble" in missing else settings.members,
         )
     except ValueError as error:
         raise InputError(
             "impossible forecast settings",
             where="--seq-len, --horizon, --quantiles, --without",
             expected="at least 8 steps of context, 1 ahead; rising quantiles with 0.5;"
-            " without lstm and analogs at most",
+            f" without {', '.join(PARTS)} at most",
             got=str(error),
         ) from error
     sizes = (context_length, horizon)
