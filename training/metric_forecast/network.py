@@ -20,8 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.metric_forecast.analogs import find_analogs
+from training.metric_forecast.companion_branch import (
+    CompanionBranch,
+    CompanionEvidence,
+    Scales,
+    companion_evidence,
+)
+from training.metric_forecast.companion_evidence import Origins, regress
 from training.metric_forecast.experts import Experts
-from training.metric_forecast.graph import SOURCES
+from training.metric_forecast.graph import COMPANIONS, SOURCES, sources_of
 from training.metric_forecast.settings import ForecastSettings
 from training.metric_forecast.window import Window, make_window
 
@@ -46,6 +53,7 @@ class Evidence(NamedTuple):
     and of the last day's; best: (batch, steps), the smallest error
     features: (batch, steps, features), what the decoder reads
     residuals: (batch, origins, …), the experts' signed errors, oldest first
+    companions: None without them
     """
 
     level: Tensor
@@ -59,6 +67,7 @@ class Evidence(NamedTuple):
     best: Tensor
     features: Tensor
     residuals: Tensor
+    companions: CompanionEvidence | None = None
 
 
 class ForecastCore(nn.Module):
@@ -86,19 +95,32 @@ class ForecastCore(nn.Module):
         with torch.no_grad():
             self.decide.weight *= 0.1
             self.decide.bias.zero_()
+        # Last, so that the plain part starts from the same weights with it and without.
+        if settings.companions:
+            self.companions = CompanionBranch(judged, 96)
 
     def forward(self, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
         """Quantiles (batch, steps, quantiles) counted from the window's level, weights of the
-        experts (batch, steps, experts), and the network's own residual (batch, steps).
+        experts (batch, steps, experts), the companions' last if there are any, and the network's
+        own residual (batch, steps).
         """
         hidden = self.read(evidence.features)
         if self.settings.has_lstm:
             hidden = hidden + self.remember(self._remembered(evidence)).unsqueeze(1)
+        beside = evidence.companions
+        if beside is not None:
+            hidden = hidden + self.companions.hidden(beside)
         hidden = F.gelu(hidden)
         hidden = hidden + F.gelu(self.think(self.drop(hidden)))
         decided = self.decide(hidden)
         logits = decided[..., : self.size]
         logits = logits - (evidence.record * self.trust).sum(-1)
+        forecasts = evidence.forecasts
+        if beside is not None:
+            logit, lift = self.companions.outlook(hidden, beside)
+            logit = logit - (beside.record * self.trust).sum(-1, keepdim=True)
+            logits = torch.cat([logits, logit], -1)
+            forecasts = torch.cat([forecasts, beside.forecast.unsqueeze(-1)], -1)
         if self.training:
             dropped = (torch.rand_like(logits) < _EXPERT_DROPOUT).to(logits.dtype)
             logits = logits - 1e4 * dropped
@@ -106,19 +128,27 @@ class ForecastCore(nn.Module):
         # Nothing has moved: the forecast is that value, to the last digit.
         unit = evidence.scale * evidence.moves
         residual = _RESIDUAL_SHARE * unit * decided[..., self.size]
-        median = (weights * evidence.forecasts).sum(-1) + residual
+        median = (weights * forecasts).sum(-1) + residual
+        if beside is not None:
+            median = median + lift * evidence.moves
         widths = F.softplus(decided[..., self.size + 1 :] - 1.0) * unit.unsqueeze(-1)
         return self._spread(median, widths), weights, residual
 
     @torch.no_grad()
     def evidence(
-        self, series: Tensor, season_length: Tensor, ahead: Tensor, nearby: int
+        self,
+        series: Tensor,
+        season_length: Tensor,
+        ahead: Tensor,
+        nearby: int,
+        companions: Tensor | None = None,
     ) -> Evidence:
         """
         series: float32 (batch, context_length), own unit, NaN = missing
         season_length: int64 (batch, 1), steps a day, 0 = none
         ahead: int64 (steps,), rising, 1 = the first unknown step; the first ``nearby`` of them
         are at most settings.near_steps
+        companions: float32 (batch, companions, context_length), each in its own unit
         """
         settings = self.settings
         window = make_window(series)
@@ -140,7 +170,8 @@ class ForecastCore(nn.Module):
             (settings.near_steps, settings.horizon),
             settings.neighbours,
         )
-        week, day, counts, residuals = self._judged(window, experts, season_length, ahead, movement)
+        judged = self._origins(window, season_length)
+        week, day, counts, residuals = self._judged(judged, experts, ahead, movement)
 
         # The last value is the first expert: its error is the natural unit at each step ahead.
         scale = torch.maximum(torch.maximum(week[..., 0], 0.05 * movement), floor)
@@ -158,6 +189,11 @@ class ForecastCore(nn.Module):
             ],
             -1,
         )
+        beside = None
+        if companions is not None:
+            flat = Scales(*(of.squeeze(-1) for of in (unit, best, best_day, least)))
+            found = regress(window, season_length, companions, judged, settings.judged_steps)
+            beside = companion_evidence(found, self._between(ahead), flat, window.filled[:, -1:])
         relative = _compress((forecasts - window.filled[:, -1:].unsqueeze(-1)) / unit)
         day_length = season_length.to(scale.dtype)
         steps = ahead.to(scale.dtype).unsqueeze(0)
@@ -200,38 +236,20 @@ class ForecastCore(nn.Module):
             best=best.squeeze(-1),
             features=features,
             residuals=residuals,
+            companions=beside,
         )
 
     def _judged(
-        self,
-        window: Window,
-        experts: Experts,
-        season_length: Tensor,
-        ahead: Tensor,
-        movement: Tensor,
+        self, at: Origins, experts: Experts, ahead: Tensor, movement: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
         """Mean absolute errors over the window's earlier origins and over the last day's, each
         (batch, steps, experts); how many points each is of (batch, steps); and the signed errors
         (batch, origins, experts × judged), oldest first, 0 where unknown.
         """
-        settings = self.settings
-        judged = torch.tensor(settings.judged_steps, device=ahead.device)
-        spacing = max(1, settings.context_length // settings.judged_origins)
-        stride = torch.div(season_length, 12, rounding_mode="trunc").clamp(min=1)
-        stride = torch.where(season_length > 1, stride, torch.full_like(stride, spacing))
-        number = torch.arange(settings.judged_origins, device=ahead.device).unsqueeze(0)
-        back = 1 + number * stride
-        origins = settings.context_length - back
-        safe = origins.clamp(min=1)
-        forecasts = experts.at(safe, judged)
-        index = origins.unsqueeze(-1) + judged - 1
-        truth, there = window.at(index)
-        begun = (safe.unsqueeze(-1) > window.first.unsqueeze(-1)) & (origins.unsqueeze(-1) >= 1)
-        there = (there * begun.to(there.dtype)).unsqueeze(-1)
-        errors = (truth.unsqueeze(-1) - forecasts) * there
-
-        day = torch.where(season_length > 1, season_length, torch.full_like(stride, 12 * spacing))
-        recent = (back.unsqueeze(-1) <= judged + day.unsqueeze(-1)).to(there.dtype).unsqueeze(-1)
+        judged = torch.tensor(self.settings.judged_steps, device=ahead.device)
+        forecasts = experts.at(at.origins, judged)
+        there, recent = at.there.unsqueeze(-1), at.recent.unsqueeze(-1)
+        errors = (at.truth.unsqueeze(-1) - forecasts) * there
         absolute = errors.abs()
         points, points_day = there.sum(1), (there * recent).sum(1)
         week = absolute.sum(1) / points.clamp(min=1.0)
@@ -244,6 +262,24 @@ class ForecastCore(nn.Module):
         unit = torch.maximum(week[..., :1], 0.05 * movement.unsqueeze(-1)).unsqueeze(1)
         signed = torch.cat([_compress(errors / unit), there], -1)[:, :, self.remembered]
         return between @ week, between @ of_day, counts, signed.flatten(2).flip(1)
+
+    def _origins(self, window: Window, season_length: Tensor) -> Origins:
+        """Earlier origins of the window, newest first, and what came after them."""
+        settings, device = self.settings, season_length.device
+        judged = torch.tensor(settings.judged_steps, device=device)
+        spacing = max(1, settings.context_length // settings.judged_origins)
+        stride = torch.div(season_length, 12, rounding_mode="trunc").clamp(min=1)
+        stride = torch.where(season_length > 1, stride, torch.full_like(stride, spacing))
+        number = torch.arange(settings.judged_origins, device=device).unsqueeze(0)
+        back = 1 + number * stride
+        origins = settings.context_length - back
+        safe = origins.clamp(min=1)
+        truth, there = window.at(origins.unsqueeze(-1) + judged - 1)
+        begun = (safe.unsqueeze(-1) > window.first.unsqueeze(-1)) & (origins.unsqueeze(-1) >= 1)
+        there = there * begun.to(there.dtype)
+        day = torch.where(season_length > 1, season_length, torch.full_like(stride, 12 * spacing))
+        recent = (back.unsqueeze(-1) <= judged + day.unsqueeze(-1)).to(there.dtype)
+        return Origins(safe, truth, there, recent)
 
     def _between(self, ahead: Tensor) -> Tensor:
         """Weights (steps, judged steps) that interpolate, linearly in the logarithm of the step."""
@@ -291,7 +327,9 @@ class LSTMForecast(nn.Module):
     series: float32 (batch, context_length), metric's own unit, NaN = missing, padded on the left
     season_length: int64 (batch, 1), steps a day, 0 = none
     → forecast: float32 (batch, horizon, quantiles), metric's own unit
-    → source: int32 (batch, 1), index into graph.SOURCES: what weighed most
+    companions: float32 (batch, settings.companions, context_length), NaN = missing; with a network
+    that has a branch for them only; without them it answers as if none were known
+    → source: int32 (batch, 1), index into graph.sources_of(companions): what weighed most
 
     A window without one finite point is answered with NaN.
     """
@@ -301,11 +339,13 @@ class LSTMForecast(nn.Module):
         self.settings = settings
         self.core = ForecastCore(settings)
 
-    def forward(self, series: Tensor, season_length: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, series: Tensor, season_length: Tensor, companions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         settings = self.settings
         ahead = torch.arange(1, settings.horizon + 1, device=series.device)
         nearby = min(settings.near_steps, settings.horizon)
-        evidence = self.core.evidence(series, season_length, ahead, nearby)
+        evidence = self.core.evidence(series, season_length, ahead, nearby, companions)
         counted, weights, residual = self.core(evidence)
         forecast = counted + evidence.level.unsqueeze(-1)
         empty = (evidence.mask.amax(1) < 0.5).reshape(-1, 1, 1)
@@ -317,14 +357,19 @@ class LSTMForecast(nn.Module):
     def source(self, weights: Tensor, evidence: Evidence, residual: Tensor) -> Tensor:
         """What weighed most over all steps ahead: int32 (batch, 1)."""
         groups = (*self.settings.experts.groups, *(["analogs"] * len(self.settings.patches)))
-        moved = ((weights * evidence.forecasts).sum(-1) - evidence.filled[:, -1:]).abs()
+        forecasts = evidence.forecasts
+        if evidence.companions is not None:
+            groups = (*groups, COMPANIONS)
+            forecasts = torch.cat([forecasts, evidence.companions.forecast.unsqueeze(-1)], -1)
+        moved = ((weights * forecasts).sum(-1) - evidence.filled[:, -1:]).abs()
         own = (residual.abs() / (residual.abs() + moved + 1e-3 * evidence.scale)).mean(1)
         mean = weights.mean(1)
         shares = []
-        for source in SOURCES[:-1]:
+        for source in sources_of(self.settings.companions):
             columns = [i for i, group in enumerate(groups) if group == source]
             shares.append(mean[:, columns].sum(-1) * (1 - own) if columns else 0.0 * own)
-        return torch.stack([*shares, own], -1).argmax(-1, keepdim=True).to(torch.int32)
+        shares[SOURCES.index("lstm")] = own
+        return torch.stack(shares, -1).argmax(-1, keepdim=True).to(torch.int32)
 
 
 def _compress(ratio: Tensor) -> Tensor:

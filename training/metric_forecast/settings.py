@@ -31,10 +31,14 @@ class ForecastSettings:
     judged_origins: int = 84
     # False only to measure what the LSTM adds.
     has_lstm: bool = True
+    # Series of the same machine that are read beside the forecast one; 0: the plain network.
+    companions: int = 0
 
     def __post_init__(self) -> None:
         if list(self.quantiles) != sorted(set(self.quantiles)) or 0.5 not in self.quantiles:
             raise ValueError(f"quantiles must rise and hold 0.5, got {self.quantiles}")
+        if self.companions < 0:
+            raise ValueError(f"companions cannot be fewer than none, got {self.companions}")
 
     @property
     def segments(self) -> int:
