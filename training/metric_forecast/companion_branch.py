@@ -115,7 +115,7 @@ class CompanionBranch(nn.Module):
         """
         decided, there = self.decide(hidden), self.there(evidence)
         logit = decided[..., :1] - _NEVER * (1.0 - there)
-        return logit, there.squeeze(-1) * decided[..., 1] * evidence.lift
+        return logit, there[..., 0] * decided[..., 1] * evidence.lift
 
     @staticmethod
     def there(evidence: CompanionEvidence) -> Tensor:

@@ -117,7 +117,7 @@ def regress(
     errors, errors_day = _mean(joint, at.there), _mean(joint, at.there * at.recent)
     has_day = (at.there * at.recent).sum(1) > 0.5
 
-    now, width = read[:, :, -1], unit.squeeze(-1)
+    now, width = read[:, :, -1], unit[..., 0]
     with_them, without = (coefficient[:, 2] for coefficient in coefficients)
     share = now.unsqueeze(-1) * with_them * width.unsqueeze(1)
     change = share.sum(1)
@@ -228,7 +228,8 @@ def _solve(squares: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
     """
     size = squares.shape[-1]
     eye = torch.eye(size, dtype=squares.dtype, device=squares.device)
-    ridge = (_RIDGE_POINTS + _RIDGE_SHARE * squares.diagonal(dim1=-2, dim2=-1)).unsqueeze(-1)
+    diagonal = (squares * eye).sum(-1, keepdim=True)
+    ridge = _RIDGE_POINTS + _RIDGE_SHARE * diagonal
     table = torch.cat([squares + ridge * eye, products], -1)
     for i in range(size):
         if i == OWN:

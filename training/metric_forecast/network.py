@@ -191,7 +191,7 @@ class ForecastCore(nn.Module):
         )
         beside = None
         if companions is not None:
-            flat = Scales(*(of.squeeze(-1) for of in (unit, best, best_day, least)))
+            flat = Scales(*(of[..., 0] for of in (unit, best, best_day, least)))
             found = regress(window, season_length, companions, judged, settings.judged_steps)
             beside = companion_evidence(found, self._between(ahead), flat, window.filled[:, -1:])
         relative = _compress((forecasts - window.filled[:, -1:].unsqueeze(-1)) / unit)
