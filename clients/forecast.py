@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from clients._base import AsyncCaller, SyncCaller
 from clients._transport import Answer, Call
 from clients.results import Array, Forecast
 from clients.series import Windows, make_windows
-from contract.errors import ServerAnswerError
+from contract.errors import SeriesError, ServerAnswerError
 
 MODEL_PREFIX = "metric_forecast_"
 _OUTPUTS = ("forecast", "source")
@@ -28,6 +29,8 @@ class ForecastSignature:
     sources: tuple[str, ...]
     unit: str
     max_batch_size: int
+    # How many companion signals it reads beside each series; 0: it takes none.
+    companions: int = 0
 
     @classmethod
     def from_config(cls, model: str, config: dict[str, Any]) -> ForecastSignature:
@@ -45,6 +48,7 @@ class ForecastSignature:
                 sources=tuple(parameters["sources"].split(",")),
                 unit=parameters.get("unit", "input"),
                 max_batch_size=max(1, int(config.get("max_batch_size", 0))),
+                companions=int(parameters.get("companions", "0")),
             )
         except (KeyError, ValueError) as error:
             raise ServerAnswerError(
@@ -55,16 +59,85 @@ class ForecastSignature:
             ) from error
 
 
-def plan(windows: Windows, signature: ForecastSignature) -> list[Call]:
-    """One call for each full batch of good series."""
+def plan(
+    windows: Windows, signature: ForecastSignature, companions: Array | None = None
+) -> list[Call]:
+    """One call for each full batch of good series; ``companions`` as ``companion_windows``."""
     good = [i for i in range(len(windows.values)) if i not in windows.errors]
     size = signature.max_batch_size
     calls = []
     for start in range(0, len(good), size):
-        rows = windows.values[good[start : start + size]]
+        chosen = good[start : start + size]
+        rows = windows.values[chosen]
         season = np.full((len(rows), 1), windows.season_length, dtype=np.int64)
-        calls.append(Call(signature.model, {"series": rows, "season_length": season}, _OUTPUTS))
+        inputs: dict[str, Array] = {"series": rows, "season_length": season}
+        if companions is not None:
+            inputs["companions"] = companions[chosen]
+        calls.append(Call(signature.model, inputs, _OUTPUTS))
     return calls
+
+
+def companion_windows(
+    companions: Sequence[Sequence[Any]] | None,
+    *,
+    number: int,
+    step_seconds: float,
+    signature: ForecastSignature,
+) -> Array | None:
+    """float32 (series, companions, context_length), NaN = missing; None for a model without.
+
+    companions: for each of the ``number`` series its companions, each of the same step and ending
+    where the series ends; None for one that is missing
+
+    Raises:
+        SeriesError: too many, or a bad one, or a model that takes none.
+    """
+    if not signature.companions:
+        if companions is None:
+            return None
+        raise SeriesError(
+            "the model takes no companions",
+            where=signature.model,
+            next_command="leave companions out, or ask a model trained with --companions",
+        )
+    shape = (number, signature.companions, signature.context_length)
+    windows: Array = np.full(shape, np.nan, dtype=np.float32)
+    if companions is None:
+        return windows
+    if len(companions) != number:
+        raise SeriesError(
+            "companions of other series",
+            where="companions",
+            expected=f"one list for each of {number} series",
+            got=f"{len(companions)} lists",
+        )
+    for row, own in enumerate(companions):
+        if len(own) > signature.companions:
+            raise SeriesError(
+                "too many companions",
+                where=f"companions of series {row}",
+                expected=f"at most {signature.companions}",
+                got=str(len(own)),
+            )
+        for column, one in enumerate(own):
+            if one is not None:
+                windows[row, column] = _companion(one, row, column, step_seconds, signature)
+    return windows
+
+
+def _companion(
+    one: Any, row: int, column: int, step_seconds: float, signature: ForecastSignature
+) -> Array:
+    try:
+        found = make_windows(
+            [one], step_seconds=step_seconds, context_length=signature.context_length
+        )
+    except SeriesError as error:
+        raise SeriesError(
+            "bad companion", where=f"companion {column} of series {row}", got=str(error)
+        ) from error
+    window: Array = found.values[0]
+    return window
 
 
 def decode(answers: list[Answer], windows: Windows, signature: ForecastSignature) -> Forecast:
@@ -112,9 +185,17 @@ class MetricForecastClient(SyncCaller):
         return ForecastSignature.from_config(model, self._config(model))
 
     def forecast(
-        self, series: Any, *, step_seconds: float, preset: str = "12h", on_error: str = "raise"
+        self,
+        series: Any,
+        *,
+        step_seconds: float,
+        preset: str = "12h",
+        on_error: str = "raise",
+        companions: Sequence[Sequence[Any]] | None = None,
     ) -> Forecast:
         """series: list of number sequences, 2-D array (series, points), or one series.
+        companions: for a model that reads them, a list of series beside each, see
+        ``companion_windows``.
 
         Raises:
             SeriesError: a bad series (or, with ``on_error="skip"``, a row of NaN and a reason).
@@ -127,7 +208,10 @@ class MetricForecastClient(SyncCaller):
             context_length=signature.context_length,
             on_error=on_error,
         )
-        return decode(self._run(plan(windows, signature)), windows, signature)
+        beside = companion_windows(
+            companions, number=len(windows.values), step_seconds=step_seconds, signature=signature
+        )
+        return decode(self._run(plan(windows, signature, beside)), windows, signature)
 
 
 class AsyncMetricForecastClient(AsyncCaller):
@@ -138,7 +222,13 @@ class AsyncMetricForecastClient(AsyncCaller):
         return ForecastSignature.from_config(model, await self._config(model))
 
     async def forecast(
-        self, series: Any, *, step_seconds: float, preset: str = "12h", on_error: str = "raise"
+        self,
+        series: Any,
+        *,
+        step_seconds: float,
+        preset: str = "12h",
+        on_error: str = "raise",
+        companions: Sequence[Sequence[Any]] | None = None,
     ) -> Forecast:
         """See MetricForecastClient.forecast."""
         signature = await self.describe(preset)
@@ -148,4 +238,7 @@ class AsyncMetricForecastClient(AsyncCaller):
             context_length=signature.context_length,
             on_error=on_error,
         )
-        return decode(await self._run(plan(windows, signature)), windows, signature)
+        beside = companion_windows(
+            companions, number=len(windows.values), step_seconds=step_seconds, signature=signature
+        )
+        return decode(await self._run(plan(windows, signature, beside)), windows, signature)

@@ -24,6 +24,13 @@ def add_train_arguments(parser: ArgumentParser) -> None:
         default="",
         help=f"{','.join(PARTS)}: leave parts out, to measure what they add (a custom run)",
     )
+    parser.add_argument(
+        "--companions",
+        type=int,
+        default=0,
+        metavar="K",
+        help="read up to K other series of the same machine beside each one (default: none)",
+    )
     parser.add_argument("--name", help="preset name of the run (default: the preset, or custom_…)")
     parser.add_argument(
         "--hold-out", default="", help="family/system,… never trained on, reported apart"

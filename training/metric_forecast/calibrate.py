@@ -5,36 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from training.metric_forecast.data import Series, horizon_at, window_at
+from training.metric_forecast.benchmark.measure import network_method
+from training.metric_forecast.companions import Companions
+from training.metric_forecast.data import Series, horizon_at
 from training.metric_forecast.evaluate import validation_origins
 from training.metric_forecast.network import LSTMForecast
 
 ORIGINS_PER_SERIES = 8
-_BATCH = 128
 # Outside of these a factor says more about the sample than about the band.
 _SMALLEST, _LARGEST = 0.5, 3.0
 # Fewer rows than this calibrate nothing.
 _ENOUGH = 100
 
 
-def calibrate(network: LSTMForecast, series: Sequence[Series]) -> None:
+def calibrate(
+    network: LSTMForecast, series: Sequence[Series], companions: Companions | None = None
+) -> None:
     """Set ``network.widen`` so that below the lowest and above the highest quantile lies the share
     of truths that their names promise, over the validation part of ``series``, each family
     counting alike. Steps without enough truths keep the factor 1.
     """
     settings = network.settings
-    steps = np.array(settings.judged_steps) - 1
+    steps = settings.judged_steps
     network.widen.fill_(1.0)
+    answer = network_method(network, companions)
     ratios: list[np.ndarray] = []
     families: list[str] = []
     for one in series:
         origins = validation_origins(one, settings.horizon, ORIGINS_PER_SERIES)
-        for start in range(0, len(origins), _BATCH):
-            chunk = origins[start : start + _BATCH]
-            ratios.append(_ratios(network, one, chunk, steps))
-            families += [one.family] * len(chunk)
+        if not origins:
+            continue
+        ahead = np.stack([horizon_at(one.values, o, settings.horizon) for o in origins])
+        truth = ahead[:, np.array(steps) - 1].astype(np.float64)
+        ratios.append(half_bands(answer(one, origins, steps), truth))
+        families += [one.family] * len(origins)
     if not ratios:
         return
     table = np.concatenate(ratios)
@@ -49,23 +54,16 @@ def calibrate(network: LSTMForecast, series: Sequence[Series]) -> None:
                 network.widen[knot, side] = float(np.clip(factor, _SMALLEST, _LARGEST))
 
 
-def _ratios(
-    network: LSTMForecast, one: Series, origins: Sequence[int], steps: np.ndarray
-) -> np.ndarray:
-    """float64 (origins, steps, 2): how many half-bands the truth lies below and above the median.
+def half_bands(answers: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """float64 (…, 2): how many half-bands the truth lies below and above the median; NaN where
+    nothing moves or no truth is known.
 
-    NaN where nothing moves or no truth is known.
+    answers: float64 (…, 3), lowest quantile, median, highest; truth: float64 (…)
     """
-    settings = network.settings
-    windows = np.stack([window_at(one.values, o, settings.context_length) for o in origins])
-    truth = np.stack([horizon_at(one.values, o, settings.horizon) for o in origins])[:, steps]
-    seasons = torch.full((len(origins), 1), one.season_length, dtype=torch.int64)
-    with torch.inference_mode():
-        answers = network(torch.from_numpy(windows), seasons)[0].double().numpy()[:, steps]
-    median = answers[..., settings.median_index]
-    apart = truth.astype(np.float64) - median
-    half = np.stack([median - answers[..., 0], answers[..., -1] - median], -1)
+    low, median, high = answers[..., 0], answers[..., 1], answers[..., 2]
+    half = np.stack([median - low, high - median], -1)
     half[half <= 0] = np.nan
+    apart = truth - median
     return np.stack([-apart, apart], -1) / half
 
 

@@ -318,6 +318,13 @@ class WindowSampler:
         self, random: np.random.Generator, batch: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """series (batch, context), target (batch, horizon), season_length (batch, 1)."""
+        return self.draw_cells(random, batch)[1:]
+
+    def draw_cells(
+        self, random: np.random.Generator, batch: int
+    ) -> tuple[list[tuple[Series, int]], np.ndarray, np.ndarray, np.ndarray]:
+        """The same behind the series and origin of each row."""
+        cells = []
         windows = np.empty((batch, self.context_length), dtype=np.float32)
         targets = np.empty((batch, self.horizon), dtype=np.float32)
         seasons = np.zeros((batch, 1), dtype=np.int64)
@@ -327,10 +334,11 @@ class WindowSampler:
             # Full contexts mostly; the shorter ones of young series too.
             earliest = min(self.context_length, latest) if random.random() < 0.7 else 1
             origin = int(random.integers(earliest, latest + 1))
+            cells.append((one, origin))
             windows[row] = window_at(part, origin, self.context_length)
             targets[row] = horizon_at(part, origin, self.horizon)
             seasons[row] = one.season_length if random.random() < 0.9 else 0
-        return self._augment(random, windows, targets, seasons)
+        return cells, *self._augment(random, windows, targets, seasons)
 
     def _augment(
         self,

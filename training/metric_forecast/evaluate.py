@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from contract.manifest import Quality
 from training.metric_forecast.benchmark.baselines import last_values, seasonal_naive
+from training.metric_forecast.companions import Companions
 from training.metric_forecast.data import Series, horizon_at, window_at
-from training.metric_forecast.graph import SOURCES
+from training.metric_forecast.graph import SOURCES, sources_of
 from training.metric_forecast.network import LSTMForecast
 
 ORIGIN_EVERY_STEPS = 12
@@ -57,6 +58,7 @@ def validation_origins(series: Series, horizon: int, limit: int) -> list[int]:
 def evaluate(
     network: LSTMForecast,
     series: Sequence[Series],
+    companions: Companions | None = None,
     *,
     origins_per_series: int = 0,
     progress: bool = False,
@@ -68,21 +70,25 @@ def evaluate(
     rows = []
     bar = tqdm(range(0, len(cells), _BATCH), desc="validate", unit="batch", disable=not progress)
     for start in bar:
-        rows.append(_answers(network, series, cells[start : start + _BATCH]))
+        rows.append(_answers(network, series, cells[start : start + _BATCH], companions))
     if not rows:
         return []
     table = np.concatenate(rows)
     owner = np.array([i for i, _ in cells])
     results = []
     for i, one in enumerate(series):
-        result = _result(one, origins[i], one.lead_steps(horizon), table[owner == i])
+        lead, own = one.lead_steps(horizon), table[owner == i]
+        result = _result(one, origins[i], lead, own, len(sources_of(network.settings.companions)))
         if result is not None:
             results.append(result)
     return results
 
 
 def _answers(
-    network: LSTMForecast, series: Sequence[Series], cells: Sequence[tuple[int, int]]
+    network: LSTMForecast,
+    series: Sequence[Series],
+    cells: Sequence[tuple[int, int]],
+    companions: Companions | None,
 ) -> np.ndarray:
     """float64 (rows, 7): median one step ahead and truth; median, low, high and truth at the lead;
     source."""
@@ -96,7 +102,10 @@ def _answers(
     seasons = np.array([[series[i].season_length] for i, _ in cells], dtype=np.int64)
     at = np.array([series[i].lead_steps(settings.horizon) - 1 for i, _ in cells])
     with torch.inference_mode():
-        inputs = torch.from_numpy(windows), torch.from_numpy(seasons)
+        inputs = [torch.from_numpy(windows), torch.from_numpy(seasons)]
+        if companions is not None:
+            beside = [companions.windows(series[i], o, settings.context_length) for i, o in cells]
+            inputs.append(torch.from_numpy(np.stack(beside)))
         forecast, source = (t.numpy() for t in network(*inputs))
     row, middle = np.arange(len(cells)), settings.median_index
     columns = [
@@ -111,7 +120,9 @@ def _answers(
     return np.stack([column.astype(np.float64) for column in columns], axis=1)
 
 
-def _result(one: Series, origins: Sequence[int], lead: int, own: np.ndarray) -> SeriesResult | None:
+def _result(
+    one: Series, origins: Sequence[int], lead: int, own: np.ndarray, sources: int
+) -> SeriesResult | None:
     """None: no origin with a truth, or nothing moves (the last value is never wrong there)."""
     known = np.isfinite(own[:, 5])
     last = last_values(one.values, origins)
@@ -130,7 +141,7 @@ def _result(one: Series, origins: Sequence[int], lead: int, own: np.ndarray) -> 
         first=float(np.nanmean(np.abs(own[:, 1] - own[:, 0]))),
         last_first=float(np.nanmean(np.abs(own[:, 1] - last))),
         coverage=float(inside[known].mean()),
-        sources=tuple(float((own[known, 6] == s).mean()) for s in range(len(SOURCES))),
+        sources=tuple(float((own[known, 6] == s).mean()) for s in range(sources)),
     )
 
 
@@ -167,9 +178,10 @@ def relative_error(results: Sequence[SeriesResult], split: str) -> list[Quality]
 
 def describe_families(results: Sequence[SeriesResult]) -> str:
     """A table: per family of series the relative errors, band coverage and sources."""
+    read_beside = any(len(one.sources) > len(SOURCES) for one in results)
     lines = [
         f"  {'family':<26}{'series':>7}{'one step':>10}{'lead':>8}{'seasonal':>10}{'in band':>9}"
-        f"   {'/'.join(SOURCES)} weighed most"
+        f"   {'/'.join(sources_of(read_beside))} weighed most"
     ]
     for family in sorted({one.family for one in results}):
         own = [one for one in results if one.family == family]

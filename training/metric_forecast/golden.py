@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from training.metric_forecast.companions import Companions
 from training.metric_forecast.data import Series, window_at
 from training.metric_forecast.evaluate import validation_origins
 from training.metric_forecast.settings import ForecastSettings
@@ -15,13 +16,17 @@ ROWS = 96
 QUESTIONS = 4
 
 
-def golden_rows(series: Sequence[Series], settings: ForecastSettings) -> dict[str, np.ndarray]:
+def golden_rows(
+    series: Sequence[Series], settings: ForecastSettings, companions: Companions | None = None
+) -> dict[str, np.ndarray]:
     """``series`` (ROWS, context), ``season_length`` (ROWS, 1): three quarters as they are, the
-    rest the same windows with gaps, short, constant, huge, tiny, negative and without a season.
+    rest the same windows with gaps, short, constant, huge, tiny, negative and without a season;
+    ``companions`` (ROWS, companions, context) beside them, if there are any, as broken.
     """
     order = spread_over_families(series)
     rows: list[np.ndarray] = []
     seasons: list[list[int]] = []
+    beside: list[np.ndarray] = []
     # Bounded: a series may have nothing to show at any of its origins.
     for i in range(20 * ROWS):
         if len(rows) == ROWS:
@@ -36,12 +41,27 @@ def golden_rows(series: Sequence[Series], settings: ForecastSettings) -> dict[st
                 window, season = changed, changed_season
         # Nothing can be said about a window without a point; the clients refuse it.
         if np.isfinite(window).any():
+            if companions is not None:
+                others = companions.windows(one, origin, settings.context_length)
+                beside.append(_broken(others, len(rows)))
             rows.append(window)
             seasons.append([season])
-    return {
+    golden = {
         "series": np.stack(rows).astype(np.float32),
         "season_length": np.array(seasons, dtype=np.int64),
     }
+    if companions is not None:
+        golden["companions"] = np.stack(beside).astype(np.float32)
+    return golden
+
+
+def _broken(others: np.ndarray, number: int) -> np.ndarray:
+    """Half of the rows as they are; the others' first companion as bad as a series can be."""
+    if number % 2 == 1 and np.isfinite(others[0]).any():
+        others[0], _ = _variant(others[0], 0, number // 2)
+        if number % 8 == 7:
+            others[1:] = np.nan
+    return others
 
 
 def _variant(window: np.ndarray, season: int, number: int) -> tuple[np.ndarray, int]:

@@ -11,6 +11,7 @@ from contract.manifest import Graph, Tensor, Tolerance
 PRESETS: dict[str, tuple[int, int]] = {"next": (30, 1), "12h": (2016, 144)}
 DEFAULT_QUANTILES = (0.1, 0.5, 0.9)
 SOURCES = ("last", "level", "seasonal", "analogs", "lstm")
+COMPANIONS = "companions"
 
 
 class Sizes(Protocol):
@@ -20,6 +21,13 @@ class Sizes(Protocol):
     def horizon(self) -> int: ...
     @property
     def quantiles(self) -> tuple[float, ...]: ...
+    @property
+    def companions(self) -> int: ...
+
+
+def sources_of(companions: int) -> tuple[str, ...]:
+    """What ``source`` counts in."""
+    return (*SOURCES, COMPANIONS) if companions else SOURCES
 
 
 def preset_graph(preset: str) -> Graph:
@@ -33,16 +41,31 @@ def preset_graph(preset: str) -> Graph:
 
 def graph_of(name: str, settings: Sizes) -> Graph:
     """The graph of any run from its settings."""
-    return make_graph(name, settings.context_length, settings.horizon, settings.quantiles)
+    return make_graph(
+        name, settings.context_length, settings.horizon, settings.quantiles, settings.companions
+    )
 
 
-def make_graph(name: str, context_length: int, horizon: int, quantiles: tuple[float, ...]) -> Graph:
+def make_graph(
+    name: str,
+    context_length: int,
+    horizon: int,
+    quantiles: tuple[float, ...],
+    companions: int = 0,
+) -> Graph:
+    beside = Tensor(
+        name=COMPANIONS,
+        dtype="FP32",
+        dims=(companions, context_length),
+        unit="each one's own, NaN = missing",
+    )
     max_batch_size = 256 if context_length < 168 else 64
     return Graph(
         triton_name=f"metric_forecast_{name}",
         inputs=(
             Tensor(name="series", dtype="FP32", dims=(context_length,), unit="the metric's own"),
             Tensor(name="season_length", dtype="INT64", dims=(1,), unit="steps a day, 0 = none"),
+            *((beside,) if companions else ()),
         ),
         outputs=(
             Tensor(
@@ -75,9 +98,10 @@ def make_graph(name: str, context_length: int, horizon: int, quantiles: tuple[fl
             "horizon": str(horizon),
             "quantiles": ",".join(f"{quantile:g}" for quantile in quantiles),
             "unit": "input",
-            "sources": ",".join(SOURCES),
+            "sources": ",".join(sources_of(companions)),
             "step": "any; finer than 300 s is averaged to 300 s first"
             if horizon == 144
             else "any, as given",
+            **({COMPANIONS: str(companions)} if companions else {}),
         },
     )

@@ -7,58 +7,28 @@ so that the exported graph needs no client-side arithmetic:
   the same window;
 - analogies: what followed where the window looked like its end (``analogs``);
 - the LSTM reads the window in segments beside the experts' signed errors of that time;
-- one decoder for all steps ahead weighs the experts, adds a residual, and widens the band.
+- a decoder for all steps ahead weighs the experts, adds a residual, and widens the band; three of
+  them answer together.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.metric_forecast.analogs import find_analogs
-from training.metric_forecast.experts import Experts, between
-from training.metric_forecast.graph import SOURCES
+from training.metric_forecast.companion_branch import CompanionBranch
+from training.metric_forecast.evidence import FACTS, Evidence, find_evidence
+from training.metric_forecast.experts import between
+from training.metric_forecast.graph import COMPANIONS, SOURCES, sources_of
 from training.metric_forecast.settings import ForecastSettings
-from training.metric_forecast.window import Window, make_window
+from training.metric_forecast.window import compress
 
-# Below this share of the level, variation is float32 rounding.
-_SMALLEST_RELATIVE_SCALE = 1e-6
-# Share of the window's own movement below which no error is told from zero.
-_SMALLEST_ERROR = 0.02
-_WORST_RECORD = 5.0
 _RESIDUAL_SHARE = 0.3
-_GLOBALS = 11
 _EXPERT_DROPOUT = 0.15
-
-
-class Evidence(NamedTuple):
-    """All that is known without training; values counted from the window's level, float32.
-
-    level: (batch, 1); filled, mask: (batch, context_length), see ``Window``
-    movement: (batch, 1), mean distance from the level
-    forecasts: (batch, steps, experts), analogs last; scale: (batch, steps), the last value's error
-    moves: (batch, steps), 0 where nothing has ever moved, else 1
-    record: (batch, steps, experts, 2), log of the error above the best's, of all earlier origins
-    and of the last day's; best: (batch, steps), the smallest error
-    features: (batch, steps, features), what the decoder reads
-    residuals: (batch, origins, …), the experts' signed errors, oldest first
-    """
-
-    level: Tensor
-    filled: Tensor
-    mask: Tensor
-    movement: Tensor
-    forecasts: Tensor
-    scale: Tensor
-    moves: Tensor
-    record: Tensor
-    best: Tensor
-    features: Tensor
-    residuals: Tensor
 
 
 class Decoder(nn.Module):
@@ -75,7 +45,7 @@ class Decoder(nn.Module):
             self.embed = nn.Linear(3 * settings.segment_length + errors, hidden)
             self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
             self.remember = nn.Linear(hidden, 96, bias=False)
-        width = 3 * len(names) + 2 * patches + 2 * patches + _GLOBALS
+        width = 3 * len(names) + 2 * patches + 2 * patches + FACTS
         self.read = nn.Linear(width, 96)
         self.think = nn.Linear(96, 96)
         self.decide = nn.Linear(96, self.size + len(settings.quantiles))
@@ -84,19 +54,32 @@ class Decoder(nn.Module):
         with torch.no_grad():
             self.decide.weight *= 0.1
             self.decide.bias.zero_()
+        # Last, so that the plain part starts from the same weights with it and without.
+        if settings.companions:
+            self.companions = CompanionBranch(len(settings.judged_steps), 96)
 
     def forward(self, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
         """Quantiles (batch, steps, quantiles) counted from the window's level, weights of the
-        experts (batch, steps, experts), and the network's own residual (batch, steps).
+        experts (batch, steps, experts), the companions' last if there are any, and the network's
+        own residual (batch, steps).
         """
         hidden = self.read(evidence.features)
         if self.settings.has_lstm:
             hidden = hidden + self.remember(self._remembered(evidence)).unsqueeze(1)
+        beside = evidence.companions
+        if beside is not None:
+            hidden = hidden + self.companions.hidden(beside)
         hidden = F.gelu(hidden)
         hidden = hidden + F.gelu(self.think(self.drop(hidden)))
         decided = self.decide(hidden)
         logits = decided[..., : self.size]
         logits = logits - (evidence.record * self.trust).sum(-1)
+        forecasts = evidence.forecasts
+        if beside is not None:
+            logit, lift = self.companions.outlook(hidden, beside)
+            logit = logit - (beside.record * self.trust).sum(-1, keepdim=True)
+            logits = torch.cat([logits, logit], -1)
+            forecasts = torch.cat([forecasts, beside.forecast.unsqueeze(-1)], -1)
         if self.training:
             dropped = (torch.rand_like(logits) < _EXPERT_DROPOUT).to(logits.dtype)
             logits = logits - 1e4 * dropped
@@ -104,7 +87,9 @@ class Decoder(nn.Module):
         # Nothing has moved: the forecast is that value, to the last digit.
         unit = evidence.scale * evidence.moves
         residual = _RESIDUAL_SHARE * unit * decided[..., self.size]
-        median = (weights * evidence.forecasts).sum(-1) + residual
+        median = (weights * forecasts).sum(-1) + residual
+        if beside is not None:
+            median = median + lift * evidence.moves
         widths = F.softplus(decided[..., self.size + 1 :] - 1.0) * unit.unsqueeze(-1)
         return self._spread(median, widths), weights, residual
 
@@ -114,7 +99,7 @@ class Decoder(nn.Module):
         segment = settings.segment_length
         pad = settings.segments * segment - settings.context_length
         change = F.pad(filled[:, 1:] - filled[:, :-1], (1, 0))
-        columns = [_compress(filled), _compress(10.0 * change), evidence.mask]
+        columns = [compress(filled), compress(10.0 * change), evidence.mask]
         shape = (-1, settings.segments, segment)
         read = [F.pad(column, (pad, 0)).reshape(shape) for column in columns]
         residuals = evidence.residuals
@@ -144,153 +129,22 @@ class ForecastCore(nn.Module):
     def __init__(self, settings: ForecastSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.members = nn.ModuleList(Decoder(settings) for _ in range(settings.members))
+        # A stream each: with companions and without, the plain parts start from the same weights.
+        seeds = torch.randint(2**31, (settings.members,)).tolist()
+        self.members = nn.ModuleList()
+        for seed in seeds:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.members.append(Decoder(settings))
 
     def forward(self, evidence: Evidence) -> tuple[Tensor, Tensor, Tensor]:
         """See ``Decoder``. In training each member answers its own share of the rows."""
         if self.training:
-            shares = zip(*(column.chunk(len(self.members)) for column in evidence), strict=True)
-            answers = [
-                member(Evidence(*share)) for member, share in zip(self.members, shares, strict=True)
-            ]
+            shares = _shares(evidence, len(self.members))
+            answers = [member(share) for member, share in zip(self.members, shares, strict=True)]
             return tuple(torch.cat(column) for column in zip(*answers, strict=True))
         answers = [member(evidence) for member in self.members]
         return tuple(sum(column) / len(answers) for column in zip(*answers, strict=True))
-
-    @torch.no_grad()
-    def evidence(
-        self, series: Tensor, season_length: Tensor, ahead: Tensor, nearby: int
-    ) -> Evidence:
-        """
-        series: float32 (batch, context_length), own unit, NaN = missing
-        season_length: int64 (batch, 1), steps a day, 0 = none
-        ahead: int64 (steps,), rising, 1 = the first unknown step; the first ``nearby`` of them
-        are at most settings.near_steps
-        """
-        settings = self.settings
-        window = make_window(series)
-        experts = Experts(settings.experts, window, season_length)
-        end = torch.full_like(season_length, settings.context_length)
-        plain = experts.at(end, ahead).squeeze(1)
-        number = window.mask.sum(1, keepdim=True).clamp(min=1.0)
-        movement = window.values.abs().sum(1, keepdim=True) / number
-        floor = _SMALLEST_RELATIVE_SCALE * window.level.abs() + 1e-20
-        movement = torch.maximum(movement, floor)
-        # Rising: the first ``nearby`` of them are near.
-        analogs = find_analogs(
-            window,
-            movement,
-            season_length,
-            settings.patches,
-            ahead[:nearby],
-            ahead[nearby:],
-            (settings.near_steps, settings.horizon),
-            settings.neighbours,
-        )
-        week, day, counts, residuals = self._judged(window, experts, season_length, ahead, movement)
-
-        # The last value is the first expert: its error is the natural unit at each step ahead.
-        scale = torch.maximum(torch.maximum(week[..., 0], 0.05 * movement), floor)
-        unit = scale.unsqueeze(-1)
-
-        forecasts = torch.cat([plain, analogs.median], -1)
-        week, day = torch.cat([week, analogs.spread], -1), torch.cat([day, analogs.spread], -1)
-        best, best_day = week.amin(-1, keepdim=True), day.amin(-1, keepdim=True)
-        # Below the floor errors are rounding, and each runtime rounds its own way.
-        least = torch.maximum(_SMALLEST_ERROR * unit, floor.unsqueeze(-1))
-        record = torch.stack(
-            [
-                torch.log((week + least) / (best + least)),
-                torch.log((day + least) / (best_day + least)),
-            ],
-            -1,
-        )
-        relative = _compress((forecasts - window.filled[:, -1:].unsqueeze(-1)) / unit)
-        day_length = season_length.to(scale.dtype)
-        steps = ahead.to(scale.dtype).unsqueeze(0)
-        share = torch.where(day_length > 1, steps / day_length.clamp(min=1.0), 0.0)
-        known = (day_length > 1).to(scale.dtype)
-        facts = [
-            (torch.log(steps) / 5).expand_as(scale),
-            share,
-            torch.sin(2 * math.pi * share),
-            torch.cos(2 * math.pi * share),
-            known.expand_as(scale),
-            torch.log(1 + counts[0]) / 5,
-            torch.log(1 + counts[1]) / 3,
-            torch.log((best.squeeze(-1) + least.squeeze(-1)) / scale),
-            torch.log((best_day + least) / (best + least)).squeeze(-1),
-            torch.log(scale / movement + 1e-3) / 3,
-            relative.std(-1),
-        ]
-        plain_size = plain.shape[-1]
-        features = torch.cat(
-            [
-                relative,
-                record[..., 0].clamp(max=_WORST_RECORD),
-                record[..., :plain_size, 1].clamp(max=_WORST_RECORD),
-                _compress(analogs.low / unit),
-                _compress(analogs.high / unit),
-                torch.stack(facts, -1),
-            ],
-            -1,
-        )
-        return Evidence(
-            level=window.level,
-            filled=window.filled,
-            mask=window.mask,
-            movement=movement,
-            forecasts=forecasts,
-            scale=scale,
-            moves=(scale > 2 * floor).to(scale.dtype),
-            record=record,
-            best=best.squeeze(-1),
-            features=features,
-            residuals=residuals,
-        )
-
-    def _judged(
-        self,
-        window: Window,
-        experts: Experts,
-        season_length: Tensor,
-        ahead: Tensor,
-        movement: Tensor,
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
-        """Mean absolute errors over the window's earlier origins and over the last day's, each
-        (batch, steps, experts); how many points each is of (batch, steps); and the signed errors
-        (batch, origins, experts × judged), oldest first, 0 where unknown.
-        """
-        settings = self.settings
-        judged = torch.tensor(settings.judged_steps, device=ahead.device)
-        spacing = max(1, settings.context_length // settings.judged_origins)
-        stride = torch.div(season_length, 12, rounding_mode="trunc").clamp(min=1)
-        stride = torch.where(season_length > 1, stride, torch.full_like(stride, spacing))
-        number = torch.arange(settings.judged_origins, device=ahead.device).unsqueeze(0)
-        back = 1 + number * stride
-        origins = settings.context_length - back
-        safe = origins.clamp(min=1)
-        forecasts = experts.at(safe, judged)
-        index = origins.unsqueeze(-1) + judged - 1
-        truth, there = window.at(index)
-        begun = (safe.unsqueeze(-1) > window.first.unsqueeze(-1)) & (origins.unsqueeze(-1) >= 1)
-        there = (there * begun.to(there.dtype)).unsqueeze(-1)
-        errors = (truth.unsqueeze(-1) - forecasts) * there
-
-        day = torch.where(season_length > 1, season_length, torch.full_like(stride, 12 * spacing))
-        recent = (back.unsqueeze(-1) <= judged + day.unsqueeze(-1)).to(there.dtype).unsqueeze(-1)
-        absolute = errors.abs()
-        points, points_day = there.sum(1), (there * recent).sum(1)
-        week = absolute.sum(1) / points.clamp(min=1.0)
-        of_day = (absolute * recent).sum(1) / points_day.clamp(min=1.0)
-        of_day = torch.where(points_day > 0.5, of_day, week)
-
-        mix = between(judged, ahead).to(week.dtype)
-        counts = points.squeeze(-1) @ mix.T, points_day.squeeze(-1) @ mix.T
-        # In units of the last value's error: what each forecast was worth.
-        unit = torch.maximum(week[..., :1], 0.05 * movement.unsqueeze(-1)).unsqueeze(1)
-        signed = torch.cat([_compress(errors / unit), there], -1)[:, :, list(settings.remembered)]
-        return mix @ week, mix @ of_day, counts, signed.flatten(2).flip(1)
 
 
 class LSTMForecast(nn.Module):
@@ -299,7 +153,9 @@ class LSTMForecast(nn.Module):
     series: float32 (batch, context_length), metric's own unit, NaN = missing, padded on the left
     season_length: int64 (batch, 1), steps a day, 0 = none
     → forecast: float32 (batch, horizon, quantiles), metric's own unit
-    → source: int32 (batch, 1), index into graph.SOURCES: what weighed most
+    companions: float32 (batch, settings.companions, context_length), NaN = missing; with a network
+    that has a branch for them only; without them it answers as if none were known
+    → source: int32 (batch, 1), index into graph.sources_of(companions): what weighed most
 
     A window without one finite point is answered with NaN.
     """
@@ -311,11 +167,13 @@ class LSTMForecast(nn.Module):
         # Factors of the band below and above the median, per judged step: see ``calibrate``.
         self.register_buffer("widen", torch.ones(len(settings.judged_steps), 2))
 
-    def forward(self, series: Tensor, season_length: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, series: Tensor, season_length: Tensor, companions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         settings = self.settings
         ahead = torch.arange(1, settings.horizon + 1, device=series.device)
         nearby = min(settings.near_steps, settings.horizon)
-        evidence = self.core.evidence(series, season_length, ahead, nearby)
+        evidence = find_evidence(settings, series, season_length, ahead, nearby, companions)
         counted, weights, residual = self.core(evidence)
         forecast = self._widened(counted, ahead) + evidence.level.unsqueeze(-1)
         empty = (evidence.mask.amax(1) < 0.5).reshape(-1, 1, 1)
@@ -337,16 +195,29 @@ class LSTMForecast(nn.Module):
     def source(self, weights: Tensor, evidence: Evidence, residual: Tensor) -> Tensor:
         """What weighed most over all steps ahead: int32 (batch, 1)."""
         groups = (*self.settings.experts.groups, *(["analogs"] * len(self.settings.patches)))
-        moved = ((weights * evidence.forecasts).sum(-1) - evidence.filled[:, -1:]).abs()
+        forecasts = evidence.forecasts
+        if evidence.companions is not None:
+            groups = (*groups, COMPANIONS)
+            forecasts = torch.cat([forecasts, evidence.companions.forecast.unsqueeze(-1)], -1)
+        moved = ((weights * forecasts).sum(-1) - evidence.filled[:, -1:]).abs()
         own = (residual.abs() / (residual.abs() + moved + 1e-3 * evidence.scale)).mean(1)
         mean = weights.mean(1)
         shares = []
-        for source in SOURCES[:-1]:
+        for source in sources_of(self.settings.companions):
             columns = [i for i, group in enumerate(groups) if group == source]
             shares.append(mean[:, columns].sum(-1) * (1 - own) if columns else 0.0 * own)
-        return torch.stack([*shares, own], -1).argmax(-1, keepdim=True).to(torch.int32)
+        shares[SOURCES.index("lstm")] = own
+        return torch.stack(shares, -1).argmax(-1, keepdim=True).to(torch.int32)
 
 
-def _compress(ratio: Tensor) -> Tensor:
-    """Sign-preserving log: outliers of any size stay in the network's range."""
-    return torch.sign(ratio) * torch.log(1 + ratio.abs())
+def _shares(evidence: Any, number: int) -> list[Any]:
+    """Rows of a tuple of tensors, or of such tuples, in ``number`` parts."""
+    columns = [
+        [None] * number
+        if column is None
+        else _shares(column, number)
+        if isinstance(column, tuple)
+        else column.chunk(number)
+        for column in evidence
+    ]
+    return [type(evidence)(*share) for share in zip(*columns, strict=True)]

@@ -8,6 +8,7 @@ import numpy as np
 
 from contract.errors import InputError
 from contract.manifest import Manifest
+from training.metric_forecast.graph import COMPANIONS
 from training.spec import Arrays, Decisions, Padding, Parity
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def parity_inputs(artifact: Artifact, batch: int, length: int, padding: Padding)
     random = np.random.default_rng([batch, length, len(padding)])
     rows = np.arange(batch) % len(golden["series"])
     series = np.full((batch, context_length), np.nan, dtype=np.float32)
+    inputs = {"series": series, "season_length": golden["season_length"][rows]}
+    others = golden.get(COMPANIONS)
+    if others is not None:
+        inputs[COMPANIONS] = np.full((batch, *others.shape[1:]), np.nan, dtype=np.float32)
     for i, row in enumerate(golden["series"][rows]):
         finite = np.flatnonzero(np.isfinite(row))
         end = finite[-1] + 1
@@ -37,7 +42,10 @@ def parity_inputs(artifact: Artifact, batch: int, length: int, padding: Padding)
         kept = row[max(0, end - length) : end].copy()
         kept[:-1][random.random(len(kept) - 1) < _MISSING_SHARE[padding]] = np.nan
         series[i, context_length - len(kept) :] = kept
-    return {"series": series, "season_length": golden["season_length"][rows]}
+        if others is not None:
+            beside = others[rows[i], :, end - len(kept) : end]
+            inputs[COMPANIONS][i, :, context_length - len(kept) :] = beside
+    return inputs
 
 
 def decide(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> Decisions:
@@ -92,13 +100,30 @@ def edges(artifact: Artifact) -> dict[str, Arrays]:
         "tiny": first * np.float32(1e-12),
         "no season": first,
     }
-    return {
+    found = {
         name: {
             "series": series.astype(np.float32),
             "season_length": np.zeros_like(season_length) if name == "no season" else season_length,
         }
         for name, series in windows.items()
     }
+    if COMPANIONS in golden:
+        found |= _edges_beside(found, golden[COMPANIONS][:3])
+    return found
+
+
+def _edges_beside(found: dict[str, Arrays], first: np.ndarray) -> dict[str, Arrays]:
+    """The same beside golden companions, and golden windows beside hard ones."""
+    plain = found["huge"] | {"series": found["no season"]["series"]}
+    itself = np.repeat(plain["series"][:, None], first.shape[1], axis=1)
+    hard = {
+        "no companions": np.full_like(first, np.nan),
+        "constant companions": np.full_like(first, 5.0),
+        "huge companions": first * np.float32(1e12),
+        "the series itself beside it": itself,
+    }
+    with_them = {name: rows | {COMPANIONS: first} for name, rows in found.items()}
+    return with_them | {name: plain | {COMPANIONS: others} for name, others in hard.items()}
 
 
 def faults(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> list[str]:
@@ -122,10 +147,14 @@ def describe(artifact: Artifact, inputs: Arrays, row: int) -> str:
     finite = series[np.isfinite(series)]
     if len(finite) == 0:
         return f"no point at all, season {season}"
-    return (
+    words = (
         f"last {finite[-1]:.6g}, mean {finite.mean():.6g}, spread {finite.std():.3g},"
         f" {1 - len(finite) / len(series):.0%} missing, season {season}"
     )
+    if COMPANIONS in inputs:
+        known = int(np.isfinite(inputs[COMPANIONS][row]).any(axis=-1).sum())
+        words += f", {known} companions"
+    return words
 
 
 PARITY = Parity(inputs=parity_inputs, edges=edges, decide=decide, faults=faults, describe=describe)

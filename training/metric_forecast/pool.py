@@ -8,10 +8,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.loop import Batch
+from training.metric_forecast.companion_branch import CompanionEvidence
+from training.metric_forecast.companions import Companions
 from training.metric_forecast.data import WindowSampler
-from training.metric_forecast.network import Evidence, ForecastCore
+from training.metric_forecast.evidence import Evidence, find_evidence
+from training.metric_forecast.settings import ForecastSettings
 
 _CHUNK = 64
+# Marks the columns of what the companions say.
+_BESIDE = "companions."
 # Steps ahead that one chunk learns from: the first, both leads, and random ones between.
 _RANDOM_STEPS = 5
 
@@ -23,19 +28,21 @@ class EvidencePool:
 
     def __init__(
         self,
-        core: ForecastCore,
+        settings: ForecastSettings,
         sampler: WindowSampler,
         size: int,
         seed: tuple[int, ...],
         *,
+        companions: Companions | None = None,
         progress: bool = False,
     ) -> None:
-        self.settings = core.settings
         parts: list[Batch] = []
         with tqdm(total=size, desc="look at windows", unit="window", disable=not progress) as bar:
             for number in range(-(-size // _CHUNK)):
                 random = np.random.default_rng([*seed, number])
-                parts.append(_chunk(core, sampler, random))
+                # A stream of its own: with companions and without, the windows are the same.
+                beside = np.random.default_rng([*seed, number, 1])
+                parts.append(_chunk(settings, sampler, random, companions, beside))
                 bar.update(_CHUNK)
         self.columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -47,15 +54,34 @@ class EvidencePool:
 
 
 def evidence_of(batch: Batch) -> Evidence:
-    return Evidence(**{name: batch[name] for name in Evidence._fields})
+    plain = {name: batch[name] for name in Evidence._fields if name in batch}
+    beside = {
+        name.removeprefix(_BESIDE): column
+        for name, column in batch.items()
+        if name.startswith(_BESIDE)
+    }
+    return Evidence(**plain, companions=CompanionEvidence(**beside) if beside else None)
 
 
-def _chunk(core: ForecastCore, sampler: WindowSampler, random: np.random.Generator) -> Batch:
-    settings = core.settings
-    series, target, season = (torch.from_numpy(part) for part in sampler.draw(random, _CHUNK))
+def _chunk(
+    settings: ForecastSettings,
+    sampler: WindowSampler,
+    random: np.random.Generator,
+    companions: Companions | None,
+    aside: np.random.Generator,
+) -> Batch:
+    cells, *drawn = sampler.draw_cells(random, _CHUNK)
+    series, target, season = (torch.from_numpy(part) for part in drawn)
+    beside = None
+    if companions is not None:
+        windows = [
+            companions.training_windows(aside, one, origin, settings.context_length)
+            for one, origin in cells
+        ]
+        beside = torch.from_numpy(np.stack(windows))
     ahead = _steps(settings.horizon, random)
     nearby = int((ahead <= settings.near_steps).sum())
-    evidence = core.evidence(series, season, ahead, nearby)
+    evidence = find_evidence(settings, series, season, ahead, nearby, beside)
     # Counted as the forecasts are.
     truth = target[:, ahead - 1] - evidence.level
     half_a_day = torch.where(season > 1, torch.div(season, 2, rounding_mode="trunc"), 10**9)
@@ -64,6 +90,9 @@ def _chunk(core: ForecastCore, sampler: WindowSampler, random: np.random.Generat
     # What alerts ask, and what the next scrape shows, count twice.
     weight = weight * torch.where((ahead == 1) | (ahead == lead), 2.0, 1.0)
     columns = evidence._asdict()
+    found = columns.pop("companions")
+    if found is not None:
+        columns |= {_BESIDE + name: column for name, column in found._asdict().items()}
     for name in ("features", "residuals", "mask"):
         columns[name] = columns[name].half()
     return {**columns, "truth": truth, "weight": weight}

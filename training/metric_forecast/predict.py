@@ -6,7 +6,7 @@ import json
 import math
 import pickle
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from training.metric_forecast.data import (
     season_length_of,
     window_at,
 )
-from training.metric_forecast.graph import SOURCES
+from training.metric_forecast.graph import sources_of
 from training.metric_forecast.network import LSTMForecast
 from training.metric_forecast.settings import ForecastSettings
 from training.metric_forecast.train import METADATA_FILE, WEIGHTS_FILE
@@ -69,7 +69,8 @@ def predict(artifact: Artifact, arguments: Namespace) -> Iterator[Mapping[str, A
         try:
             read = read_metrics_csv(path, report)
             step = arguments.step_seconds or read.step_seconds
-            record = forecast_one(network, read.values[:, 0], step, path.name)
+            beside = list(read.values[:, 1 : 1 + network.settings.companions].T)
+            record = forecast_one(network, read.values[:, 0], step, path.name, beside)
             if getattr(arguments, "plot", None) is not None:
                 record["picture"] = _plot(record, path, read, step, arguments, taken)
         except InputError as error:
@@ -104,9 +105,15 @@ def _plot(
 
 
 def forecast_one(
-    network: LSTMForecast, values: np.ndarray, step_seconds: int, name: str
+    network: LSTMForecast,
+    values: np.ndarray,
+    step_seconds: int,
+    name: str,
+    companions: Sequence[np.ndarray] = (),
 ) -> dict[str, Any]:
-    """JSON-able forecast of one series (steps,). Raises SeriesError."""
+    """JSON-able forecast of one series (steps,), read beside at most ``settings.companions`` others
+    that end where it ends. Raises SeriesError.
+    """
     settings = network.settings
     values = checked(values, name)
     notes = []
@@ -115,6 +122,7 @@ def forecast_one(
         notes.append(f"averaged from {step_seconds} s to {COARSE_STEP_SECONDS} s steps")
         values, step_seconds = averaged(values, factor), COARSE_STEP_SECONDS
         values = checked(values, name)
+        companions = [averaged(np.asarray(one), factor) for one in companions]
     if len(values) > settings.context_length:
         notes.append(f"only the newest {settings.context_length} of {len(values)} steps are read")
     window = window_at(values, len(values), settings.context_length)
@@ -127,13 +135,19 @@ def forecast_one(
         )
     season = season_length_of(step_seconds)
     with torch.inference_mode():
-        forecast, source = network(torch.from_numpy(window[None]), torch.tensor([[season]]))
+        inputs = [torch.from_numpy(window[None]), torch.tensor([[season]])]
+        if settings.companions:
+            beside = np.full((settings.companions, settings.context_length), np.nan, np.float32)
+            for row, one in zip(beside, companions, strict=False):
+                row[:] = window_at(np.asarray(one), len(one), settings.context_length)
+            inputs.append(torch.from_numpy(beside[None]))
+        forecast, source = network(*inputs)
     answer = forecast[0].numpy()
     return {
         "series": name,
         "step_seconds": step_seconds,
         "horizon": settings.horizon,
-        "source": SOURCES[int(source[0, 0])],
+        "source": sources_of(settings.companions)[int(source[0, 0])],
         "median": answer[:, settings.median_index].tolist(),
         "quantiles": {
             f"{quantile:g}": answer[:, i].tolist() for i, quantile in enumerate(settings.quantiles)

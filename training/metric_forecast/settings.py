@@ -33,10 +33,14 @@ class ForecastSettings:
     has_lstm: bool = True
     # Decoders whose mean is the answer.
     members: int = 3
+    # Series of the same machine that are read beside the forecast one; 0: the plain network.
+    companions: int = 0
 
     def __post_init__(self) -> None:
         if list(self.quantiles) != sorted(set(self.quantiles)) or 0.5 not in self.quantiles:
             raise ValueError(f"quantiles must rise and hold 0.5, got {self.quantiles}")
+        if self.companions < 0:
+            raise ValueError(f"companions cannot be fewer than none, got {self.companions}")
 
     @property
     def segments(self) -> int:

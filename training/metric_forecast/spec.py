@@ -75,6 +75,18 @@ def _alerts(arguments: Namespace) -> str:
     return run(arguments)
 
 
+def _add_companions_arguments(parser: ArgumentParser) -> None:
+    from training.metric_forecast.benchmark.companions import add_arguments
+
+    add_arguments(parser)
+
+
+def _companions(arguments: Namespace) -> str:
+    from training.metric_forecast.benchmark.companions import run
+
+    return run(arguments)
+
+
 SPEC = ModelSpec(
     name="metric_forecast",
     question="where will this metric be in the next step, and in 12 hours?",
@@ -101,6 +113,11 @@ SPEC = ModelSpec(
             "12 h threshold alerts replayed: predict_linear, seasonal naive, the model, and both",
             _add_alerts_arguments,
             _alerts,
+        ),
+        "companions": Benchmark(
+            "what other series of the same machine add: with them, without, and the plain network",
+            _add_companions_arguments,
+            _companions,
         ),
     },
 )

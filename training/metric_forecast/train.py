@@ -18,11 +18,13 @@ from training.data.row_report import RowReport
 from training.loop import Batch, LoopSettings, fit, seed_everything
 from training.metric_forecast.arguments import PARTS, WINDOWS_PER_EPOCH
 from training.metric_forecast.calibrate import calibrate
-from training.metric_forecast.data import Series, WindowSampler, hold_out, read_series
+from training.metric_forecast.companions import Companions
+from training.metric_forecast.data import WindowSampler, hold_out, read_series
 from training.metric_forecast.evaluate import describe_families, evaluate, relative_error
+from training.metric_forecast.evidence import Evidence
 from training.metric_forecast.golden import golden_questions, golden_rows
-from training.metric_forecast.graph import DEFAULT_QUANTILES, PRESETS, SOURCES, graph_of
-from training.metric_forecast.network import Evidence, LSTMForecast
+from training.metric_forecast.graph import DEFAULT_QUANTILES, PRESETS, graph_of, sources_of
+from training.metric_forecast.network import LSTMForecast
 from training.metric_forecast.pool import EvidencePool, evidence_of
 from training.metric_forecast.settings import ForecastSettings
 from training.metric_forecast.settings import settings_for as architecture_for
@@ -55,19 +57,23 @@ def train(run: TrainRun) -> Artifact:
     network = LSTMForecast(settings)
     plan = make_plan(settings, arguments.epochs, run.world_size)
     sampler = WindowSampler(kept, settings.context_length, settings.horizon)
-    learn(network, sampler, plan, run, f"metric_forecast {name}")
+    beside = Companions(series, settings.companions) if settings.companions else None
+    learn(network, sampler, plan, run, f"metric_forecast {name}", beside)
     network.cpu()
-    calibrate(network, kept)
+    calibrate(network, kept, beside)
 
-    results = evaluate(network, kept, origins_per_series=arguments.origins, progress=show)
+    limit = arguments.origins
+    results = evaluate(network, kept, beside, origins_per_series=limit, progress=show)
     quality = relative_error(results, "chronological: last 20% of each series")
     if apart:
-        of_apart = evaluate(network, apart, origins_per_series=arguments.origins, progress=show)
+        of_apart = evaluate(network, apart, beside, origins_per_series=limit, progress=show)
         quality += relative_error(of_apart, f"held out: {', '.join(held)}")
         results += of_apart
     if run.rank == 0:
         print(describe_families(results), flush=True)
-    return write_run(run, name, network, series, quality, files, report)
+    golden = golden_rows(series, settings, beside)
+    write_golden(run.path, golden, golden_questions(series, settings))
+    return write_run(run, name, network, quality, files, report)
 
 
 def learn(
@@ -76,12 +82,15 @@ def learn(
     plan: Plan,
     run: TrainRun,
     description: str,
+    companions: Companions | None = None,
 ) -> list[float]:
     """Train the core on a pool of windows; returns the loss of every step."""
     core = network.core
     show = run.progress and run.rank == 0
     seed = (run.seed, run.rank)
-    pool = EvidencePool(core, sampler, plan.windows, seed, progress=show)
+    pool = EvidencePool(
+        core.settings, sampler, plan.windows, seed, companions=companions, progress=show
+    )
 
     def draw(random: np.random.Generator) -> Batch:
         return pool.draw(random, plan.batch_size)
@@ -140,7 +149,11 @@ def make_plan(settings: ForecastSettings, epochs: float | None, world_size: int)
         raise InputError("nothing to train", where="--epochs", expected="> 0", got=str(epochs))
     windows = max(64, round(epochs * WINDOWS_PER_EPOCH / world_size))
     steps = max(2, round(windows * _VISITS / BATCH_SIZE))
-    return Plan(windows, BATCH_SIZE * settings.members, LoopSettings(steps=steps, learning_rate=3e-3, ema_decay=0.995))
+    return Plan(
+        windows,
+        BATCH_SIZE * settings.members,
+        LoopSettings(steps=steps, learning_rate=3e-3, ema_decay=0.995),
+    )
 
 
 def settings_from(preset: str, arguments: Namespace) -> tuple[str, ForecastSettings]:
@@ -165,18 +178,21 @@ def settings_from(preset: str, arguments: Namespace) -> tuple[str, ForecastSetti
             has_lstm="lstm" not in missing,
             patches=() if "analogs" in missing else settings.patches,
             members=1 if "ensemble" in missing else settings.members,
+            companions=arguments.companions,
         )
     except ValueError as error:
         raise InputError(
             "impossible forecast settings",
-            where="--seq-len, --horizon, --quantiles, --without",
+            where="--seq-len, --horizon, --quantiles, --without, --companions",
             expected="at least 8 steps of context, 1 ahead; rising quantiles with 0.5;"
-            f" without {', '.join(PARTS)} at most",
+            f" without {', '.join(PARTS)} at most; no companions or more",
             got=str(error),
         ) from error
     sizes = (context_length, horizon)
     changed = sizes != PRESETS[preset] or quantiles != DEFAULT_QUANTILES or bool(missing)
     name = f"custom_{context_length}_{horizon}" if changed else preset
+    if settings.companions:
+        name, changed = f"{name}_companions", True
     if arguments.name and changed and arguments.name in PRESETS:
         raise InputError("a custom run cannot have a preset's name", where="--name")
     return arguments.name or name, settings
@@ -186,7 +202,6 @@ def write_run(
     run: TrainRun,
     name: str,
     network: LSTMForecast,
-    series: list[Series],
     quality: list[Quality],
     files: list[Any],
     report: RowReport,
@@ -198,12 +213,11 @@ def write_run(
         "unit": "input",
         "step": "any; season_length is the number of steps a day, 0 for none",
         "missing": "NaN, contexts shorter than context_length are padded on the left",
-        "sources": list(SOURCES),
+        "sources": list(sources_of(settings.companions)),
         "parameters": sum(p.numel() for p in network.parameters()),
         "skipped_rows": len(report.skipped),
     }
     (run.path / METADATA_FILE).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
-    write_golden(run.path, golden_rows(series, settings), golden_questions(series, settings))
     return finish_run(
         run.path,
         model=run.model,

@@ -109,6 +109,11 @@ def make_window(series: Tensor) -> Window:
     return Window(values, mask, filled, level, sums, counts, newest)
 
 
+def compress(ratio: Tensor) -> Tensor:
+    """Sign-preserving log: outliers of any size stay in a network's range."""
+    return torch.sign(ratio) * torch.log(1 + ratio.abs())
+
+
 def take(table: Tensor, index: Tensor) -> Tensor:
     """table (batch, steps) at index int64 (batch, …)."""
     if index.dim() == 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import clients
 from clients._translate import explain_unknown, translate
 from clients._transport import Answer, split_url
 from clients.command import _numbers, _span
-from clients.forecast import ForecastSignature, decode, plan
+from clients.forecast import ForecastSignature, companion_windows, decode, plan
 from clients.policy import CallPolicy
 from clients.series import make_windows
 from clients.table import fit, render, width
@@ -153,6 +154,38 @@ def test_skip_keeps_the_good_series() -> None:
         [[1, 2, 3]],
         [[4, 5, 6]],
     ]
+
+
+def test_companions_are_windows_beside_each_series() -> None:
+    signature = ForecastSignature("m", 3, 1, (0.5,), ("lstm",), "input", 1, companions=2)
+    windows = make_windows(
+        [[1, 2, 3], [], [4, 5, 6]], step_seconds=300, context_length=3, on_error="skip"
+    )
+    given = [[[7, 8, 9, 10], None], [], [[1, 1, 1]]]
+    beside = companion_windows(given, number=3, step_seconds=300, signature=signature)
+    calls = plan(windows, signature, beside)
+    nothing = [np.nan] * 3
+    np.testing.assert_array_equal(calls[0].inputs["companions"], [[[8, 9, 10], nothing]])
+    np.testing.assert_array_equal(calls[1].inputs["companions"], [[[1, 1, 1], nothing]])
+    none = companion_windows(None, number=2, step_seconds=300, signature=signature)
+    assert none is not None
+    assert np.isnan(none).all()
+    assert none.shape == (2, 2, 3)
+
+
+def test_companions_that_cannot_be_are_refused() -> None:
+    plain = ForecastSignature("m", 3, 1, (0.5,), ("lstm",), "input", 1)
+    signature = dataclasses.replace(plain, companions=1)
+    assert companion_windows(None, number=1, step_seconds=300, signature=plain) is None
+    cases = (
+        (plain, [[[1, 2, 3]]], "takes no companions"),
+        (signature, [], "one list for each of 1 series"),
+        (signature, [[[1, 2, 3]] * 2], "at most 1, got 2"),
+        (signature, [[["x", 2, 3]]], "companion 0 of series 0"),
+    )
+    for own, given, words in cases:
+        with pytest.raises(SeriesError, match=words):
+            companion_windows(given, number=1, step_seconds=300, signature=own)
 
 
 @pytest.mark.parametrize(

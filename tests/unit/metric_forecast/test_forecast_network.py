@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.fixtures.tiny_forecaster import LASTING, SEASON, SHORT, ask, make, noise
+from training.metric_forecast.evidence import Evidence, find_evidence
 from training.metric_forecast.graph import SOURCES
-from training.metric_forecast.network import Evidence, LSTMForecast
+from training.metric_forecast.network import LSTMForecast
 from training.metric_forecast.settings import ForecastSettings, settings_for
 
 
 def evidence_of(network: LSTMForecast, rows: np.ndarray, season: int = SEASON) -> Evidence:
     """At all steps ahead."""
     wanted = network.settings
-    return network.core.evidence(
+    return find_evidence(
+        wanted,
         torch.from_numpy(np.atleast_2d(rows).astype(np.float32)),
         torch.full((len(np.atleast_2d(rows)), 1), season),
         torch.arange(1, wanted.horizon + 1),
@@ -49,8 +51,9 @@ def test_lengths_that_are_no_whole_segments():
 def test_quantiles_never_cross_for_any_weights():
     network = make(LASTING)
     with torch.no_grad():
-        network.core.decide.weight.normal_(0, 5)
-        network.core.decide.bias.normal_(0, 5)
+        for member in network.core.members:
+            member.decide.weight.normal_(0, 5)
+            member.decide.bias.normal_(0, 5)
     rows = noise(64, 64) * 10.0 ** np.random.default_rng(1).uniform(-6, 12, (64, 1))
     forecast, _ = ask(network, rows)
     assert (np.diff(forecast, axis=2) >= 0).all()

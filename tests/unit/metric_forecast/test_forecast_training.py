@@ -13,7 +13,7 @@ import torch
 from contract.errors import ArtifactCorruptError, InputError, SeriesError
 from training.artifact import Artifact
 from training.data.source import DataSource
-from training.metric_forecast.network import Evidence
+from training.metric_forecast.evidence import Evidence
 from training.metric_forecast.predict import checked, forecast_one, load_network
 from training.metric_forecast.spec import SPEC
 from training.metric_forecast.train import scaled_pinball, settings_from

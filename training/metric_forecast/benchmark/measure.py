@@ -20,6 +20,7 @@ from training.metric_forecast.data import Series, horizon_at, window_at
 from training.metric_forecast.evaluate import geometric_mean, validation_origins
 
 if TYPE_CHECKING:
+    from training.metric_forecast.companions import Companions
     from training.metric_forecast.network import LSTMForecast
 
 Method = Callable[[Series, Sequence[int], Sequence[int]], np.ndarray]
@@ -31,7 +32,9 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class Measured:
-    """One series. Arrays (2,): one step ahead, and at the lead; NaN where nothing is to measure."""
+    """One series. Arrays (2,): one step ahead, and at the lead, or as many as steps were asked for;
+    NaN where nothing is to measure.
+    """
 
     group: str
     origins: int
@@ -54,12 +57,16 @@ def group_of(series: Series) -> str:
 
 def ordered_groups(measured: Sequence[Measured]) -> list[str]:
     """Groups that have a series to judge: servers first, then by name."""
-    there = {one.group for one in measured if one.usable(0) or one.usable(1)}
+    there = {one.group for one in measured if one.usable(0) or one.usable(-1)}
     return [group for group in _FIRST_GROUPS if group in there] + sorted(there - {*_FIRST_GROUPS})
 
 
-def network_method(network: LSTMForecast) -> Method:
-    """The network with the newest ``context_length`` steps before each origin."""
+def network_method(
+    network: LSTMForecast, companions: Companions | None = None, late: int = 0
+) -> Method:
+    """The network with the newest ``context_length`` steps before each origin, beside companions
+    as they were ``late`` steps before it.
+    """
     settings = network.settings
 
     def answer(series: Series, origins: Sequence[int], aheads: Sequence[int]) -> np.ndarray:
@@ -71,8 +78,15 @@ def network_method(network: LSTMForecast) -> Method:
                 [window_at(series.values, o, settings.context_length) for o in chunk]
             )
             seasons = torch.full((len(chunk), 1), series.season_length, dtype=torch.int64)
+            inputs = [torch.from_numpy(windows), seasons]
+            if companions is not None:
+                beside = [
+                    companions.windows(series, max(0, o - late), settings.context_length)
+                    for o in chunk
+                ]
+                inputs.append(torch.from_numpy(np.stack(beside)))
             with torch.inference_mode():
-                forecast, _ = network(torch.from_numpy(windows), seasons)
+                forecast, _ = network(*inputs)
             parts.append(forecast[:, at].double().numpy())
         answers = np.concatenate(parts)
         # The middle column is the point forecast wherever 0.5 stands among the quantiles.
@@ -88,27 +102,29 @@ def measure(
     horizon: int,
     limit: int,
     *,
+    aheads: Sequence[int] = (),
     progress: bool = False,
 ) -> list[Measured]:
     """One entry per series that has an origin with a number before it and a truth after it.
 
-    horizon: steps the longest forecast reaches; limit: origins a series, 0 = every 12 steps
+    horizon: steps the longest forecast reaches; limit: origins a series, 0 = every 12 steps;
+    aheads: steps at which it is measured (none: at the first and the lead)
     """
     found = []
     for one in tqdm(series, desc="measure", unit="series", disable=not progress):
         origins = validation_origins(one, horizon, limit)
         if not origins:
             continue
-        aheads = (1, one.lead_steps(horizon))
-        at = [ahead - 1 for ahead in aheads]
+        steps = aheads or (1, one.lead_steps(horizon))
+        at = [ahead - 1 for ahead in steps]
         truth = np.stack([horizon_at(one.values, o, horizon)[at] for o in origins]).astype(float)
-        last = np.repeat(last_values(one.values, origins)[:, None], 2, 1)
+        last = np.repeat(last_values(one.values, origins)[:, None], len(at), 1)
         there = np.isfinite(truth) & np.isfinite(last)
         if not there.any():
             continue
         errors, inside = {}, {}
         for name, method in methods.items():
-            answers = method(one, origins, aheads)
+            answers = method(one, origins, steps)
             point = answers[..., answers.shape[-1] // 2]
             wrong = np.abs(truth - point)
             # No number is no forecast: it must not pass for a good one.
