@@ -14,7 +14,7 @@ def add_train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--epochs",
         type=float,
-        help=f"{WINDOWS_PER_EPOCH:,} random windows each (default: next 4, 12h 2)",
+        help=f"{WINDOWS_PER_EPOCH:,} random windows each (default: next 8, others 4)",
     )
     parser.add_argument("--seq-len", type=int, help="context length in steps")
     parser.add_argument("--horizon", type=int, help="steps ahead")

@@ -36,16 +36,28 @@ class ExpertSettings:
             *(f"mean of {width}" for width in self.mean_steps),
             *(f"median of {width}" for width, _ in self.medians),
             "ewma",
-            *_SEASONAL_NAMES,
+            *self.seasonal_names,
         )
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Per expert: last, level or seasonal."""
         levels = len(self.mean_steps) + len(self.medians) + 1
-        return ("last", *([LEVEL] * levels), *([SEASONAL] * len(_SEASONAL_NAMES)))
+        return ("last", *([LEVEL] * levels), *([SEASONAL] * len(self.seasonal_names)))
+
+    @property
+    def seasonal_names(self) -> tuple[str, ...]:
+        """With one day alone its mean and its median are that day itself."""
+        return _ONE_DAY_NAMES if self.seasonal_days == 1 else _SEASONAL_NAMES
 
 
+_ONE_DAY_NAMES = (
+    "yesterday",
+    "yesterday smoothed",
+    "yesterday's change",
+    "yesterday, half at today's level",
+    "yesterday, at today's level",
+)
 _SEASONAL_NAMES = (
     "yesterday",
     "yesterday smoothed",
@@ -95,7 +107,7 @@ class Experts:
         return (weight * values).sum(-1) / weight.sum(-1).clamp(min=1e-9)
 
     def _seasonal(self, origins: Tensor, ahead: Tensor, last: Tensor) -> list[Tensor]:
-        """In the order of ``_SEASONAL_NAMES``; the last value where no day is known."""
+        """In the order of ``seasonal_names``; the last value where no day is known."""
         recent = torch.arange(1 - RECENT_STEPS, 1, device=ahead.device)
         steps = torch.cat([recent, ahead])
         # The days' values are looked up once: first at the recent steps, then at those ahead.
@@ -111,14 +123,6 @@ class Experts:
             smooth.append(take(self.smooth, index))
             smooth_known.append(take(self.smooth_mask, index) * inside)
         current, current_known = self.window.at(base[..., :RECENT_STEPS])
-
-        yesterday = _newest(raw, known)
-        yesterday_smooth = _newest(smooth, smooth_known)
-        three_days = _mean(raw[:3], known[:3])
-        days_mean = _mean(smooth, smooth_known)
-        median = _median(raw, known)
-        median_smooth = _median(smooth, smooth_known)
-        oldest = (raw[-1], known[-1])
 
         def plain(of: tuple[Tensor, Tensor]) -> Tensor:
             value, there = of[0][..., RECENT_STEPS:], of[1][..., RECENT_STEPS:]
@@ -136,10 +140,19 @@ class Experts:
             there = of[1][..., RECENT_STEPS:] * of[1][..., RECENT_STEPS - 1 : RECENT_STEPS]
             return last + there * (of[0][..., RECENT_STEPS:] - then)
 
+        yesterday = _newest(raw, known)
+        yesterday_smooth = _newest(smooth, smooth_known)
+        newest = [plain(yesterday), plain(yesterday_smooth), change(yesterday_smooth)]
+        if self.settings.seasonal_days == 1:
+            level = shift(yesterday)
+            return [*newest, plain(yesterday) + 0.5 * level, plain(yesterday) + level]
+        three_days = _mean(raw[:3], known[:3])
+        days_mean = _mean(smooth, smooth_known)
+        median = _median(raw, known)
+        median_smooth = _median(smooth, smooth_known)
+        oldest = (raw[-1], known[-1])
         return [
-            plain(yesterday),
-            plain(yesterday_smooth),
-            change(yesterday_smooth),
+            *newest,
             plain(oldest),
             plain(days_mean),
             plain(median),
@@ -151,12 +164,13 @@ class Experts:
         ]
 
 
-def between(knots: Tensor, ahead: Tensor) -> Tensor:
-    """Weights (steps, knots) that interpolate, linearly in the logarithm of the step."""
-    at = torch.log(ahead.to(torch.float32)).unsqueeze(1)
+def between(knots: Tensor, ahead: Tensor, *, logarithmic: bool = True) -> Tensor:
+    """Weights (steps, knots) that interpolate, linearly in the step or in its logarithm."""
+    at, points = ahead.to(torch.float32).unsqueeze(1), knots.to(torch.float32)
     if len(knots) == 1:
         return torch.ones_like(at)
-    points = torch.log(knots.to(torch.float32))
+    if logarithmic:
+        at, points = torch.log(at), torch.log(points)
     low, high = points[:-1], points[1:]
     part = ((at - low) / (high - low)).clamp(0.0, 1.0)
     # Rising by each interval's share: 1 at its own knot, falling to both sides.

@@ -8,7 +8,7 @@ from contract.errors import InputError
 from contract.manifest import Graph, Tensor, Tolerance
 
 # Preset → (context length, horizon) in steps.
-PRESETS: dict[str, tuple[int, int]] = {"next": (30, 1), "12h": (2016, 144)}
+PRESETS: dict[str, tuple[int, int]] = {"next": (30, 1), "12h": (2016, 144), "fleet": (288, 144)}
 DEFAULT_QUANTILES = (0.1, 0.5, 0.9)
 SOURCES = ("last", "level", "seasonal", "analogs", "lstm")
 COMPANIONS = "companions"
@@ -59,7 +59,7 @@ def make_graph(
         dims=(companions, context_length),
         unit="each one's own, NaN = missing",
     )
-    max_batch_size = 256 if context_length < 168 else 64
+    max_batch_size = 256 if context_length < 576 else 64
     return Graph(
         triton_name=f"metric_forecast_{name}",
         inputs=(

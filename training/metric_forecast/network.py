@@ -171,11 +171,16 @@ class LSTMForecast(nn.Module):
         self, series: Tensor, season_length: Tensor, companions: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         settings = self.settings
-        ahead = torch.arange(1, settings.horizon + 1, device=series.device)
-        nearby = min(settings.near_steps, settings.horizon)
+        steps = settings.decoded_steps or tuple(range(1, settings.horizon + 1))
+        ahead = torch.tensor(steps, device=series.device)
+        nearby = sum(step <= settings.near_steps for step in steps)
         evidence = find_evidence(settings, series, season_length, ahead, nearby, companions)
         counted, weights, residual = self.core(evidence)
-        forecast = self._widened(counted, ahead) + evidence.level.unsqueeze(-1)
+        counted = self._widened(counted, ahead)
+        if settings.decoded_steps:
+            every = torch.arange(1, settings.horizon + 1, device=series.device)
+            counted = torch.matmul(between(ahead, every, logarithmic=False), counted)
+        forecast = counted + evidence.level.unsqueeze(-1)
         empty = (evidence.mask.amax(1) < 0.5).reshape(-1, 1, 1)
         forecast = torch.where(empty, torch.full_like(forecast, math.nan), forecast)
         # A plain reshape, so that the exported graph knows its sizes.

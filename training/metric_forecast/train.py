@@ -35,7 +35,7 @@ METADATA_FILE = "metadata.json"
 BATCH_SIZE = 256
 _MEDIAN_WEIGHT = 4.0
 _EASE = 0.5
-_VISITS = 32
+_VISITS = 16
 
 
 def train(run: TrainRun) -> Artifact:
@@ -144,7 +144,7 @@ class Plan:
 def make_plan(settings: ForecastSettings, epochs: float | None, world_size: int) -> Plan:
     """An epoch is WINDOWS_PER_EPOCH new windows; each is seen about ``_VISITS`` times."""
     if epochs is None:
-        epochs = 4 if settings.segment_length == 1 else 2
+        epochs = 8 if settings.segment_length == 1 else 4
     if epochs <= 0:
         raise InputError("nothing to train", where="--epochs", expected="> 0", got=str(epochs))
     windows = max(64, round(epochs * WINDOWS_PER_EPOCH / world_size))
