@@ -29,6 +29,7 @@ MODELS = {
     "log_anomaly",
     "log_anomaly_classifier",
     "metric_forecast_12h",
+    "metric_forecast_fleet",
     "metric_forecast_next",
     "train_failure_rca",
     "train_failure_rca_classifier",

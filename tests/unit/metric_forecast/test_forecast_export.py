@@ -9,10 +9,10 @@ import onnxruntime
 import pytest
 import torch
 
-from tests.fixtures.tiny_forecaster import LASTING, SHORT
+from tests.fixtures.tiny_forecaster import DAY, LASTING, SHORT
 from training.metric_forecast.network import LSTMForecast
 
-SETTINGS = [LASTING, SHORT]
+SETTINGS = [LASTING, SHORT, DAY]
 
 
 def rows_of(batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tests.fixtures.tiny_forecaster import LASTING, SEASON, SHORT, ask, make, noise
+from tests.fixtures.tiny_forecaster import DAY, LASTING, SEASON, SHORT, ask, make, noise
 from training.metric_forecast.evidence import Evidence, find_evidence
 from training.metric_forecast.graph import SOURCES
 from training.metric_forecast.network import LSTMForecast
@@ -32,7 +32,7 @@ def evidence_of(network: LSTMForecast, rows: np.ndarray, season: int = SEASON) -
 
 @pytest.mark.parametrize(
     "architecture",
-    [LASTING, SHORT, replace(LASTING, has_lstm=False), replace(LASTING, patches=())],
+    [LASTING, SHORT, DAY, replace(LASTING, has_lstm=False), replace(LASTING, patches=())],
 )
 def test_shapes_and_types(architecture):
     forecast, source = ask(make(architecture), noise(3, architecture.context_length))
@@ -46,6 +46,40 @@ def test_lengths_that_are_no_whole_segments():
     forecast, _ = ask(make(settings_for(203, 7, (0.1, 0.5, 0.9))), noise(2, 203))
     assert forecast.shape == (2, 7, 3)
     assert np.isfinite(forecast).all()
+
+
+def test_undecoded_steps_lie_on_straight_lines():
+    rows = noise(6, DAY.context_length)
+    sparse, every = make(DAY), make(replace(DAY, decoded_steps=()))
+    few, all_steps = ask(sparse, rows)[0], ask(every, rows)[0]
+    at = np.array(DAY.decoded_steps) - 1
+    np.testing.assert_allclose(few[:, at], all_steps[:, at], rtol=1e-5)
+    np.testing.assert_allclose(few[:, 1], (few[:, 0] + few[:, 2]) / 2, rtol=1e-5)
+    assert not np.allclose(few[:, 1], all_steps[:, 1], rtol=1e-5)
+
+
+def test_the_members_mean_answers():
+    rows = noise(5, LASTING.context_length)
+    together, alone = make(LASTING), []
+    assert len(together.core.members) == 3
+    for member in together.core.members:
+        single = LSTMForecast(replace(LASTING, members=1)).eval()
+        single.core.members[0].load_state_dict(member.state_dict())
+        alone.append(ask(single, rows)[0])
+    assert not np.allclose(alone[0], alone[1])
+    np.testing.assert_allclose(ask(together, rows)[0], np.mean(alone, 0), rtol=1e-5)
+
+
+def test_in_training_each_member_answers_its_own_rows():
+    rows = noise(6, LASTING.context_length)
+    network = make(LASTING)
+    evidence = evidence_of(network, rows)
+    for member in network.core.members:
+        member.drop.p = 0.0
+    single = network.core.members[1](evidence)[2]
+    network.core.train()
+    assert torch.allclose(network.core(evidence)[2][2:4], single[2:4], atol=1e-6)
+    assert not torch.allclose(network.core(evidence)[2][:2], single[:2], atol=1e-6)
 
 
 def test_quantiles_never_cross_for_any_weights():

@@ -44,6 +44,31 @@ def test_a_missing_data_folder_is_named(capsys: pytest.CaptureFixture[str]) -> N
     assert "nowhere" in capsys.readouterr().err
 
 
+def test_quick_is_the_models_own_short_training_unless_a_flag_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import training.command
+    from training.registry import all_specs, get_spec
+
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(
+        training.command,
+        "_train_preset",
+        lambda spec, preset, arguments: seen.__setitem__(spec.name, arguments.epochs),
+    )
+    quick = get_spec("metric_forecast").quick["epochs"]
+    assert main(["train", "metric_forecast", "--quick"]) == 0
+    assert seen.pop("metric_forecast") == quick
+    assert main(["train", "metric_forecast", "--quick", "--epochs", "3"]) == 0
+    assert seen.pop("metric_forecast") == 3
+    assert main(["train", "metric_forecast"]) == 0
+    assert seen.pop("metric_forecast") is None
+    assert main(["train", "all", "--quick"]) == 0
+    assert seen.pop("metric_forecast") == quick
+    assert len(seen) == len(all_specs()) - 1
+    assert all(epochs != quick for epochs in seen.values())
+
+
 def test_resume_goes_on_with_the_interrupted_run_and_only_with_its_settings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
