@@ -111,6 +111,9 @@ class Query(_Settings):
 
     ``labels`` identify a series: the forecast carries them, joins are ``on`` them, and a series
     whose other labels change (a pod that moved) stays one series.
+
+    ``confirm`` is the alert's second witness beside the model: the line of ``linear_window``, the
+    value a day before the moment asked about, or either of them.
     """
 
     metric: MetricName
@@ -123,6 +126,7 @@ class Query(_Settings):
     direction: Literal["above", "below"] = "above"
     severity: str = "warning"
     linear_window: Duration = "6h"
+    confirm: Literal["line", "yesterday", "either"] = "line"
     shard_by: LabelName | None = None
     shard_values: int = Field(50, ge=1)
     max_series: int = Field(20_000, ge=1)
