@@ -17,7 +17,11 @@ LARGEST_OF_UNIT = {"ratio": 1.5, "percent": 150.0}
 
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{(.*)\})?", re.DOTALL)
+# Braces count only outside quotes: m{a=~"x{2}"} is a selector, a{x="1"} / b{x="1"} is none.
+_SELECTOR = re.compile(
+    r"""([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{((?:[^"'`{}]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)*)\})?""",
+    re.DOTALL,
+)
 _DURATION = re.compile(r"(\d+)(s|m|h|d)")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 SHARD_MARK = "$shard"
