@@ -150,7 +150,8 @@ class MetricRules:
                 "record": recorded_name(query.metric, "fresh"),
                 "expr": (
                     f"{self.worst} by ({', '.join((*self.labels, HORIZON_LABEL))}) (\n"
-                    f"{forecast_name(query.metric)}\n"
+                    # NaN is no forecast either: whoever gets none is told by ForecastStale.
+                    f"{forecast_name(query.metric)} > -Inf\n"
                     f"and on ({', '.join(joined)})\n"
                     f'abs(time() - {TIMESTAMP}{{{METRIC_LABEL}="{query.metric}"}})'
                     f" < {self.loop.stale_after_seconds:g}\n)"
@@ -269,7 +270,7 @@ class MetricRules:
         return {
             "alert": "ForecastStale",
             "expr": (
-                f"count(\n{self.line} == {self.line}\nand {self.on}\n{old_enough}\n"
+                f"count(\n{self.line} > -Inf\nand {self.on}\n{old_enough}\n"
                 f"unless {self.on}\n{self._fresh(self.horizon)}\n) > 0"
             ),
             "for": self.loop.interval,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from services.forecast_loop.config import Query, Unit, seconds
@@ -49,14 +50,15 @@ def looked_up(selector: str, pairs: Sequence[tuple[str, str]], unit: Unit, missi
     selector: with the matchers, if any, of its own; pairs: (its label, the alert's label)
     """
     name, _, matchers = selector.partition("{")
-    inside = [matchers.rstrip("} ").rstrip(",")] if matchers.strip("} ") else []
+    inside = [matchers.rstrip("} ").rstrip(",").replace("%", "%%")] if matchers.strip("} ") else []
     inside += [f"{own}=%q" for own, _ in pairs]
-    # A template's string in backquotes: matchers have quotes, and backslashes, of their own.
     text = f"{name}{{{','.join(inside)}}}"
+    # A template's string in backquotes, for matchers have quotes and backslashes of their own.
+    text = f"`{text}`" if "`" not in text else json.dumps(text, ensure_ascii=False)
     labels = " ".join(f"$labels.{label}" for _, label in pairs)
     pipeline, suffix = _PIPELINE[unit]
     return (
-        f"{{{{ with printf `{text}` {labels} | query }}}}"
+        f"{{{{ with printf {text} {labels} | query }}}}"
         f"{{{{ . | first | value | {pipeline} }}}}{suffix}"
         f"{{{{ else }}}}{missing}{{{{ end }}}}"
     )
