@@ -196,7 +196,7 @@ class MetricRules:
                 ),
                 "summary_zh": (
                     f"{who(self.labels)}：{query.metric} 预计 {self.horizon} 后为 "
-                    f"{shown(query.unit)}，{beyond_zh}；模型与 {witness_zh}一致"
+                    f"{shown(query.unit)}，{beyond_zh}；模型与{witness_zh}一致"
                     f"（外推 {self._line_value('无')}，当前 {self._value_now('无')}）。"
                 ),
             },
@@ -292,20 +292,18 @@ class MetricRules:
     def _unit_suspect(self) -> Rule:
         """Percents where a ratio is declared, and the reverse; one alert a metric."""
         query, ratio = self.query, LARGEST_OF_UNIT["ratio"]
+        shown_value = '{{ $value | printf "%.4g" }}'
         if query.unit == "ratio":
             expression = f"max({self.selector}) > {ratio!r}"
             other, other_zh = "look like percent", "像是百分数"
-            seen, seen_zh = (
-                "the largest is {{ $value | humanize }}",
-                "最大值为 {{ $value | humanize }}",
-            )
+            seen, seen_zh = f"the largest is {shown_value}", f"最大值为 {shown_value}"
         else:
             # One idle evening proves nothing: not one value of a whole window above it.
             largest = f"max(max_over_time({self.selector}[{query.linear_window}]))"
             expression = f"0 < {largest} <= {ratio!r}"
             other, other_zh = "look like ratios", "像是 0 到 1 的比例"
-            seen = f"the largest of {query.linear_window} is {{{{ $value | humanize }}}}"
-            seen_zh = f"{query.linear_window} 内最大值为 {{{{ $value | humanize }}}}"
+            seen = f"the largest of {query.linear_window} is {shown_value}"
+            seen_zh = f"{query.linear_window} 内最大值为 {shown_value}"
         threshold, threshold_zh = "", ""
         if query.threshold is not None:
             threshold = f", and the threshold is {shown_number(query.unit, query.threshold)}"

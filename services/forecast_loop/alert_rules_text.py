@@ -33,10 +33,13 @@ def shown(unit: Unit, value: str = "$value") -> str:
 
 
 def shown_number(unit: Unit, number: float) -> str:
-    """A number of the settings as ``shown`` would show it, or nearly so."""
-    if unit == "ratio":
-        return f"{number * 100:.4g}%"
-    return f"{number:.4g}%" if unit == "percent" else f"{number:.6g}"
+    """A number of the settings, as ``shown`` shows values or nearly so."""
+    if unit in ("ratio", "percent"):
+        return f"{number * (100 if unit == 'ratio' else 1):.4g}%"
+    if unit == "bytes":
+        power = next((n for n in range(5) if abs(number) < 1024 ** (n + 1)), 5)
+        return f"{number / 1024**power:.4g}{('', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi')[power]}B"
+    return f"{number:.6g}{'s' if unit == 'seconds' else ''}"
 
 
 def who(labels: Sequence[str]) -> str:
@@ -75,7 +78,7 @@ def beyond_words(query: Query) -> tuple[str, str]:
 
 def witness_words(query: Query) -> tuple[str, str]:
     """Who confirms the model."""
-    line = (f"the line of {query.linear_window}", f"{query.linear_window} 线性外推")
+    line = (f"the line of {query.linear_window}", f"线性外推（{query.linear_window}）")
     day = ("the value a day before", "前一天同一时刻的值")
     if query.confirm == "line":
         return line
