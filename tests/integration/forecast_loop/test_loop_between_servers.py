@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import subprocess
@@ -102,3 +103,245 @@ def test_one_cycle_reads_forecasts_and_exposes(
     assert check.returncode == 0, check.stdout + check.stderr
     assert (tmp_path / "state.npz").is_file()
     loop.close()
+
+
+def test_after_the_first_cycle_only_new_points_are_read(
+    prometheus: Prometheus, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = ForecastLoop(load_config(write_config(prometheus.url)))
+    asked: list[int] = []
+    ask = loop._prometheus.query_range
+    monkeypatch.setattr(
+        loop._prometheus,
+        "query_range",
+        lambda expression, grid: asked.append(grid.points) or ask(expression, grid),
+    )
+    now = time.time()
+    for ago in (900, 600, 300, 0):
+        assert loop.cycle(now - ago) == "ok"
+    assert asked == [288, 2, 2, 2]
+    store = loop._states[0].store
+    assert store is not None
+    # What was read bit by bit is what one read gives.
+    once = ForecastLoop(load_config(write_config(prometheus.url)))
+    once.cycle(now)
+    whole = once._states[0].store
+    assert whole is not None
+    for key in NEWEST:
+        row, other = store.row(key), whole.row(key)
+        assert row is not None
+        assert other is not None
+        assert store.values[row] == pytest.approx(whole.values[other], nan_ok=True)
+    loop.close()
+    once.close()
+
+
+def test_scales_survive_a_restart(
+    prometheus: Prometheus, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    config = load_config(write_config(prometheus.url))
+    now = time.time()
+    loop = ForecastLoop(config)
+    for step in range(26, 1, -1):
+        assert loop.cycle(now - step * 300) == "ok"
+    sigmas = {k: v for k, v in values(loop.exposition.current().body).items() if "sigma" in k[0]}
+    loop.close()
+    assert len(sigmas) == len(SERIES)
+    # An hour of the wave: the stand-in's error is what the wave moves in an hour.
+    assert all(0.001 < value < 0.03 for value in sigmas.values())
+    again = ForecastLoop(config)
+    assert again.cycle(now - 300) == "ok"
+    restored = {k: v for k, v in values(again.exposition.current().body).items() if "sigma" in k[0]}
+    again.close()
+    assert restored.keys() == sigmas.keys()
+    for key, value in restored.items():
+        assert value == pytest.approx(sigmas[key], rel=0.2)
+    # Without the file there are none yet: they came from it.
+    (tmp_path / "state.npz").write_bytes(b"not a zip")
+    fresh = ForecastLoop(config)
+    assert fresh.cycle(now) == "ok"
+    page = fresh.exposition.current().body
+    assert not any("sigma" in name for name, _ in values(page))
+    assert own(page, "warnings_total", metric="loop", reason="state_file") == 1.0
+    fresh.close()
+
+
+BAD_QUERIES = {
+    "bad_query": 'expr = "quota_group_use_ratio{"',
+    "unknown_metric": 'expr = "no_such_metric"',
+    "empty_result": 'expr = "quota_group_use_ratio{clu_name=\\"z\\"}"',
+    "counter": 'expr = "requests_total"',
+    "missing_label": 'expr = "quota_group_use_ratio"\nstep = "10m"',
+}
+
+
+def test_bad_queries_harm_only_themselves(
+    prometheus: Prometheus, write_config: WriteConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    queries = QUOTA + "".join(
+        f'[[queries]]\nmetric = "{reason}"\n{setting}\n'
+        f'labels = ["{"group_name" if reason == "missing_label" else "group"}"]\n'
+        for reason, setting in BAD_QUERIES.items()
+    )
+    loop = ForecastLoop(load_config(write_config(prometheus.url, queries=queries)))
+    assert loop.cycle() == "partial"
+    assert loop.cycle() == "partial"
+    page = loop.exposition.current().body
+    assert len(forecasts(page)) == len(SERIES)
+    for reason in BAD_QUERIES:
+        errors = own(page, "query_errors_total", metric=reason, reason=reason)
+        assert errors == 2.0, (reason, [k for k in values(page) if "errors" in k[0]])
+        said = [r.getMessage() for r in caplog.records if r.getMessage().startswith(f"{reason}: ")]
+        assert len(said) == 1, said  # once an interval, though it failed twice
+    assert "rate(requests_total[5m])" in caplog.text
+    assert "unclosed" in caplog.text or "unexpected" in caplog.text  # Prometheus' own words
+    loop.close()
+
+
+def test_pushes_writes_and_is_scraped(
+    prometheus: Prometheus, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    """The one page arrives by all three ways, and the labels are the source's own."""
+    with (
+        Pushgateway(tmp_path / "pushgateway") as gateway,
+        Prometheus(tmp_path / "receiver") as receiver,
+    ):
+        outlets = f'push_url = "{gateway.url}"\nremote_write_url = "{receiver.url}/api/v1/write"\n'
+        loop = ForecastLoop(load_config(write_config(prometheus.url, loop=outlets)))
+        assert loop.cycle() == "ok", loop.first_error
+        pushed = httpx.get(gateway.url + "/metrics", trust_env=False).content
+        assert forecasts(pushed) == pytest.approx(NEWEST, abs=0.002)
+        written = receiver.query('ai_forecast_quota_group_use_ratio{horizon="12h"}')
+        assert {
+            (s["metric"]["clu_name"], s["metric"]["group"]): float(s["value"][1]) for s in written
+        } == pytest.approx(NEWEST, abs=0.002)
+        assert receiver.value('ai_forecast_loop_cycles_total{job="forecast_loop",result="ok"}') == 1
+        assert len(receiver.query("ai_forecast_timestamp_seconds")) == len(SERIES) * 2
+
+        with MetricsServer(("127.0.0.1", 0), loop.exposition, loop.not_ready) as server:
+            receiver.scrape = {"loop": "{}:{}".format(*server.address)}
+            receiver.reload()
+            found = receiver.wait_for('ai_forecast_quota_group_use_ratio{job="loop",horizon="1h"}')
+            assert {(s["metric"]["clu_name"], s["metric"]["group"]) for s in found} == set(SERIES)
+            assert receiver.value('up{job="loop"}') == 1
+
+        # The gateway goes, and comes back empty: seen, survived, filled again.
+        gateway.kill()
+        assert loop.cycle() == "ok"
+        assert loop.first_error is not None
+        gateway.start()
+        loop.cycle()
+        page = loop.exposition.current().body
+        assert own(page, "publish_errors_total", outlet="pushgateway") == 1.0
+        pushed = httpx.get(gateway.url + "/metrics", trust_env=False).content
+        assert len(forecasts(pushed)) == len(SERIES)
+        loop.close()
+
+
+def test_prometheus_goes_and_comes_back(
+    write_config: WriteConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Prometheus(tmp_path / "prometheus")
+    now = time.time()
+    server.backfill(history(now))
+    with server:
+        loop = ForecastLoop(load_config(write_config(server.url)))
+        assert loop.cycle(now - 1500) == "ok"
+        server.kill()
+        assert loop.cycle(now - 1200) == "failed"
+        page = loop.exposition.current().body
+        assert len(forecasts(page)) == len(SERIES)  # 300 s old: still good
+        assert own(page, "query_errors_total", metric="quota_group_use_ratio",
+                   reason="unavailable") == 1.0  # fmt: skip
+        assert own(page, "series", metric="quota_group_use_ratio", state="read") == 0.0
+        assert loop.cycle(now - 300) == "failed"
+        page = loop.exposition.current().body
+        assert forecasts(page) == {}  # 1200 s: older than three intervals
+        assert loop.not_ready() is not None
+        server.start()
+        assert loop.cycle(now) == "ok"
+        store = loop._states[0].store
+        assert store is not None
+        # The points of the outage were read afterwards: no gap is left.
+        rows = [row for key in SERIES if (row := store.row(key)) is not None]
+        assert not math.isnan(store.values[rows].sum())
+        page = loop.exposition.current().body
+        assert len(forecasts(page)) == len(SERIES)
+        loop.close()
+    assert "cannot be reached" in caplog.text
+
+
+def test_triton_goes_and_comes_back(
+    prometheus: Prometheus, triton: EmbeddedServer, write_config: WriteConfig
+) -> None:
+    loop = ForecastLoop(load_config(write_config(prometheus.url)))
+    now = time.time()
+    assert loop.cycle(now - 900) == "ok"
+    triton.stop()
+    try:
+        assert loop.cycle(now - 600) == "failed"
+        page = loop.exposition.current().body
+        assert len(forecasts(page)) == len(SERIES)
+    finally:
+        triton.start()
+    assert loop.cycle(now) == "ok"
+    page = loop.exposition.current().body
+    metric = "quota_group_use_ratio"
+    assert own(page, "query_errors_total", metric=metric, reason="unavailable") == 1.0
+    made = [v for (name, _), v in values(page).items() if name == "ai_forecast_timestamp_seconds"]
+    assert made == pytest.approx([now] * len(SERIES) * 2, abs=0.01)
+    loop.close()
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["between cycles", "in a hanging cycle"])
+def test_sigterm_drains(
+    hangs: bool,
+    prometheus: Prometheus,
+    write_config: WriteConfig,
+    tmp_path: Path,
+    repository_root: Path,
+) -> None:
+    port = free_port()
+    config = write_config(prometheus.url, interval="1s" if hangs else "5m")
+    config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    process = subprocess.Popen(
+        loop_command(config), cwd=repository_root, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: _is_ready(port), seconds=30, what="the loop is ready")
+        with prometheus.paused() if hangs else contextlib.nullcontext():
+            time.sleep(1.5 if hangs else 0.0)  # the next cycle has begun to wait
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(20)
+    finally:
+        process.kill()
+        _, said = process.communicate()
+    assert code == 0, said
+    assert "SIGTERM: draining" in said
+    assert ("Prometheus: no answer in time" in said) == hangs
+    assert (tmp_path / "state.npz").is_file()
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_check_and_once(
+    prometheus: Prometheus, write_config: WriteConfig, repository_root: Path, tmp_path: Path
+) -> None:
+    good = run_loop(repository_root, write_config(prometheus.url), "check")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "quota_group_use_ratio: 4 series" in good.stdout
+    once = run_loop(repository_root, write_config(prometheus.url), "--once")
+    assert once.returncode == 0, once.stderr
+    assert len(forecasts(once.stdout.encode())) == len(SERIES)
+    queries = QUOTA + '[[queries]]\nmetric = "requests_total"\nlabels = ["instance"]\n'
+    bad = run_loop(repository_root, write_config(prometheus.url, queries=queries), "check")
+    assert bad.returncode == 2
+    assert "! counter: requests_total is a counter" in bad.stdout
+    nobody = run_loop(repository_root, write_config(f"http://127.0.0.1:{free_port()}"), "check")
+    assert nobody.returncode == 12
+    assert "Prometheus cannot be reached" in nobody.stderr
