@@ -12,6 +12,7 @@ from contract.errors import InputError, PresageError
 from services.forecast_loop.config import LoopConfig, Query
 from services.forecast_loop.loop import LARGEST_SKEW_SECONDS, reason_of
 from services.forecast_loop.prometheus import Prometheus
+from services.forecast_loop.query_state import fresh_columns
 from services.forecast_loop.reading import QueryReader
 from services.forecast_loop.series_store import SeriesStore
 
@@ -56,7 +57,7 @@ def _look(query: Query, config: LoopConfig, prometheus: Prometheus, now: float) 
         columns=_COLUMNS,
         step_seconds=query.step_seconds,
         max_series=query.max_series,
-        fresh_columns=1 + int(config.loop.stale_after_seconds // query.step_seconds),
+        fresh_columns=fresh_columns(config.loop, query.step_seconds),
     )
     try:
         report = QueryReader(query, prometheus, threading.Event()).read(store, now)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contract.errors import ConfigError
+from contract.metric_names import RESERVED_LABELS, exposed_label
 
 Unit = Literal["ratio", "percent", "bytes", "seconds", "count", "other"]
 LARGEST_OF_UNIT = {"ratio": 1.5, "percent": 150.0}
@@ -150,6 +151,10 @@ class Query(_Settings):
     def _makes_sense(self) -> Query:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"expected each label once, got {', '.join(self.labels)}")
+        if len({exposed_label(label) for label in self.labels}) != len(self.labels):
+            raise ValueError(
+                f"{', '.join(sorted(RESERVED_LABELS))} become exported_*, which is there too"
+            )
         if self.companions:
             raise ValueError(
                 "companions: no companion variant is published, its ablation has not earned it; "

@@ -203,10 +203,10 @@ class ForecastLoop:
         metric = state.query.metric
         self.telemetry.forecast(metric, len(forecast.rows), forecast.failed, forecast.sources, now)
         if forecast.error is not None:
-            if not len(forecast.rows):
-                raise forecast.error
+            reason = reason_of(forecast.error)
             self._remember(forecast.error)
-            self._report(metric, forecast.error.metric_label, str(forecast.error))
+            self.telemetry.part_failed(metric, reason)
+            self._report(metric, reason, str(forecast.error))
         for reason, count in forecast.failed.items():
             self._report(metric, reason, f"{count} of {len(store)} series without a forecast")
 
@@ -215,7 +215,7 @@ class ForecastLoop:
         lost: Counter[str] = Counter()
         for error in report.failures:
             self._remember(error)
-            self.telemetry.shard_failed(metric, reason_of(error))
+            self.telemetry.part_failed(metric, reason_of(error))
             self._report(metric, reason_of(error), str(error))
         for reason, count in report.oddities.counts.items():
             example = report.oddities.examples[reason]

@@ -55,7 +55,7 @@ class QueryState:
                 columns=columns,
                 step_seconds=step,
                 max_series=self.query.max_series,
-                fresh_columns=1 + int(self._settings.stale_after_seconds // step),
+                fresh_columns=fresh_columns(self._settings, step),
             )
         return self.store
 
@@ -99,3 +99,8 @@ class QueryState:
             horizon_seconds=seconds(RESIDUAL_HORIZON),
             sigma_floor=self.query.sigma_floor,
         )
+
+
+def fresh_columns(settings: LoopSettings, step_seconds: int) -> int:
+    """Newest steps of which a series must have one; two at least, as the last may be unfinished."""
+    return max(2, 1 + int(settings.stale_after_seconds // step_seconds))

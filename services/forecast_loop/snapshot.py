@@ -80,7 +80,8 @@ class ForecastTable:
         """
         stale_after = self._settings.stale_after_seconds
         oldest = now_seconds + self._settings.interval_seconds - stale_after
-        shown = self._made >= max(oldest, 1.0)
+        # A row that changed its series since then (read, but not forecast) is not the old one's.
+        shown = (self._made >= max(oldest, 1.0)) & (self._births == store.births)
         if self._settings.timestamp_per == "query":
             shown &= self._made == self._made.max(initial=0.0)
         rows = [int(row) for row in np.flatnonzero(shown[: len(store.keys)])]

@@ -124,8 +124,8 @@ class Telemetry:
         for source in sources:
             self._sources.labels(metric, source).set(0.0)
 
-    def shard_failed(self, metric: str, reason: str) -> None:
-        """A part of a query; the others were forecast."""
+    def part_failed(self, metric: str, reason: str) -> None:
+        """A shard, or batches: what became of the query's series is counted elsewhere."""
         self._query_errors.labels(metric, reason).inc()
 
     def warn(self, metric: str, reason: str, count: int = 1) -> None:

@@ -200,3 +200,19 @@ def test_stale_after_one_interval_still_shows_the_newest() -> None:
     put(store, forecasts, "a", 3000.0)
     assert shown(store, forecasts, 3000.0) == {"a": 3000.0}
     assert shown(store, forecasts, 3300.0) == {}
+
+
+def test_a_row_that_changed_its_series_shows_nothing_of_the_old_one() -> None:
+    """Read, but not forecast since (Triton is away): the new series must not get its values."""
+    store, forecasts = table()
+    put(store, forecasts, "abcd", 3000.0)
+    store.advance(3000 + 300 * 4)
+    store.begin()
+    labels = [{"horizon": "h", "group": "new"}]
+    store.merge(labels, Grid(4200, 300, 1), np.ones((1, 1), np.float32), Oddities())
+    assert store.row(("h", "new")) == 0
+    assert shown(store, forecasts, 3001.0) == {}
+    store, forecasts = table()
+    put(store, forecasts, "abcd", 3000.0)
+    store.keys[1] = None  # it left
+    assert set(shown(store, forecasts, 3001.0)) == {"a", "c", "d"}

@@ -55,6 +55,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         (GOOD.replace('["clu_name", "group"]', "[]"), "at least 1"),
         (GOOD.replace('["clu_name", "group"]', '["clu-name"]'), "label name"),
         (GOOD.replace('["clu_name", "group"]', '["group", "group"]'), "each label once"),
+        (GOOD.replace('["clu_name", "group"]', '["metric", "exported_metric"]'), "exported_"),
         (GOOD.replace("quota_group_use_ratio", "quota-ratio"), "metric name"),
         (GOOD + 'step = "7m"\n', "divisor of the horizon"),
         (GOOD + "threshold = nan\n", "threshold"),
