@@ -13,7 +13,7 @@ from services.forecast_loop.config import LoopConfig
 from services.forecast_loop.loop import ForecastLoop
 from services.forecast_loop.server import MetricsServer
 
-DRAIN_SECONDS = 10.0
+DRAIN_SECONDS = 8.0
 """A cycle that does not end by then is abandoned; what it was waiting for may never come."""
 
 

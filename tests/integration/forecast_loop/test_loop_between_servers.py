@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -134,6 +136,19 @@ def test_after_the_first_cycle_only_new_points_are_read(
         assert store.values[row] == pytest.approx(whole.values[other], nan_ok=True)
     loop.close()
     once.close()
+
+
+@pytest.mark.parametrize(
+    "expression", ["quota_group_use_ratio", "avg_over_time(quota_group_use_ratio{$shard}[10m])"]
+)
+def test_shards_find_labels_with_quotes_and_backslashes(
+    prometheus: Prometheus, write_config: WriteConfig, expression: str
+) -> None:
+    queries = QUOTA + f'expr = "{expression}"\nshard_by = "clu_name"\nshard_values = 1\n'
+    loop = ForecastLoop(load_config(write_config(prometheus.url, queries=queries)))
+    assert loop.cycle() == "ok", loop.first_error
+    assert forecasts(loop.exposition.current().body) == pytest.approx(NEWEST, abs=0.01)
+    loop.close()
 
 
 def test_scales_survive_a_restart(
@@ -320,6 +335,31 @@ def test_sigterm_drains(
     assert "SIGTERM: draining" in said
     assert ("Prometheus: no answer in time" in said) == hangs
     assert (tmp_path / "state.npz").is_file()
+
+
+def test_a_cycle_that_does_not_end_is_abandoned(
+    prometheus: Prometheus, write_config: WriteConfig, repository_root: Path
+) -> None:
+    """Something accepts at Triton's port and never answers; the deadline is far away."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = write_config(prometheus.url)
+        text = config.read_text().replace("deadline_seconds = 3", "deadline_seconds = 300")
+        place = f'url = "grpc://127.0.0.1:{silent.getsockname()[1]}"'
+        config.write_text(re.sub(r'url = "grpc://.*"', place, text))
+        process = subprocess.Popen(
+            loop_command(config), cwd=repository_root, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            silent.settimeout(30)
+            connection, _ = silent.accept()
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(20)
+        finally:
+            process.kill()
+            _, said = process.communicate()
+        connection.close()
+    assert code == 0, said
+    assert "a cycle was abandoned" in said
 
 
 def _is_ready(port: int) -> bool:
