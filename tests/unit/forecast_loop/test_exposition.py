@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -67,6 +67,7 @@ def labelled(name: str, **labels: str) -> tuple[str, tuple[tuple[str, str], ...]
 @given(
     st.dictionaries(st.tuples(LABELS, LABELS), st.tuples(VALUES, VALUES), min_size=1, max_size=5)
 )
+@example({("\\n", "\\"): (0.0, 1.0), ('"', "\n"): (2.0, 3.0)})
 def test_a_parser_reads_what_was_written(
     series: dict[tuple[str, str], tuple[float, float]],
 ) -> None:

@@ -72,6 +72,13 @@ def test_points_off_the_grid_are_dropped() -> None:
     np.testing.assert_array_equal(answer.values, np.array([[1, 2, NAN, NAN]]))
 
 
+def test_as_many_points_as_the_grid_but_other_ones() -> None:
+    early = ({}, points("0", "1", "2", "3", start=2700))
+    late = ({}, points("2", "3", "4", "5", start=3300))
+    answer = parse_range(dense(body(early, late)), GRID, "here")
+    np.testing.assert_array_equal(answer.values, np.array([[1, 2, 3, NAN], [NAN, 2, 3, 4]]))
+
+
 def test_labels_that_look_like_numbers_of_the_answer() -> None:
     evil = '"values":[[1,"2"]]'
     answer = parse_range(dense(body(({"values": evil, "b": "]]"}, points("1")))), GRID, "here")
