@@ -238,6 +238,8 @@ class SeriesStore:
 
     def fresh_rows(self) -> Array:
         """int64: the rows of the series that have not departed, in order."""
+        if self.end_seconds is None:
+            return np.zeros(0, dtype=np.int64)
         taken = np.fromiter((key is not None for key in self.keys), bool, len(self.keys))
         rows: Array = np.flatnonzero(taken & self._is_fresh())
         return rows

@@ -73,7 +73,7 @@ class ForecastTable:
         self._made[rows] = made_seconds
 
     def snapshot(self, store: SeriesStore, sigma: Array, now_seconds: float) -> Snapshot:
-        """Everything that will not be too old before the next cycle.
+        """Everything that will not be too old before the next cycle, of series that still live.
 
         ``sigma``: float32 (max_series,). With one timestamp for the query, only the newest cycle's
         forecasts are shown: the timestamp must be true of all.
@@ -84,8 +84,8 @@ class ForecastTable:
         shown = (self._made >= max(oldest, 1.0)) & (self._births == store.births)
         if self._settings.timestamp_per == "query":
             shown &= self._made == self._made.max(initial=0.0)
-        rows = [int(row) for row in np.flatnonzero(shown[: len(store.keys)])]
-        rows = [row for row in rows if store.keys[row] is not None]
+        fresh = store.fresh_rows()
+        rows = fresh[shown[fresh]].tolist()
         made = self._made[rows]
         return Snapshot(
             metric=self._query.metric,

@@ -213,7 +213,3 @@ def test_a_row_that_changed_its_series_shows_nothing_of_the_old_one() -> None:
     store.merge(labels, Grid(4200, 300, 1), np.ones((1, 1), np.float32), Oddities())
     assert store.row(("h", "new")) == 0
     assert shown(store, forecasts, 3001.0) == {}
-    store, forecasts = table()
-    put(store, forecasts, "abcd", 3000.0)
-    store.keys[1] = None  # it left
-    assert set(shown(store, forecasts, 3001.0)) == {"a", "c", "d"}
