@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,7 @@ class Suite:
         return rule_files(load_config(self.settings))
 
     def cases(self) -> dict[str, Any]:
-        found: dict[str, Any] = yaml.safe_load(self.tests.read_text("utf-8"))
-        return found
+        return dict(_read(self.tests))
 
     def run(
         self, folder: Path, *, rules: dict[str, str] | None = None, only: str | None = None
@@ -62,8 +63,15 @@ class Suite:
         if only is not None:
             cases["tests"] = [test for test in cases["tests"] if test["name"].startswith(only)]
             assert len(cases["tests"]) == 1, f"{only}: {len(cases['tests'])} tests"
-        (folder / "tests.yml").write_text(yaml.safe_dump(cases, allow_unicode=True), "utf-8")
+        # JSON is YAML, and sooner written.
+        (folder / "tests.yml").write_text(json.dumps(cases, ensure_ascii=False), "utf-8")
         return debian_program("promtool", "test", "rules", folder / "tests.yml")
+
+
+@cache
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+    return found
 
 
 SUITES = {
