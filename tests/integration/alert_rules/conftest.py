@@ -1,4 +1,4 @@
-"""The whole way of an alert between real servers, in a world where 12 hours last a minute.
+"""The whole way of an alert between real servers, in a world where a model's step is a second.
 
 source → Prometheus → loop → Triton → loop → scrape or Pushgateway → rules → Alertmanager → webhook
 """
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -39,17 +40,17 @@ METRIC = "quota_group_use_ratio"
 CONFIG = """
 [prometheus]
 url = "{prometheus}"
-timeout_seconds = 5
-attempts = 2
+timeout_seconds = {timeout}
+attempts = 1
 
 [triton]
 url = "grpc://{triton}"
-deadline_seconds = 5
+deadline_seconds = {timeout}
 
 [loop]
-interval = "1s"
-horizons = ["60s"]
-stale_after_intervals = 8
+interval = "{step}s"
+horizons = ["{horizon}s"]
+stale_after_intervals = {stale_after}
 listen = "127.0.0.1:{port}"
 state_file = "{folder}/state.npz"
 {loop}
@@ -59,21 +60,21 @@ metric = "quota_group_use_ratio"
 labels = ["clu_name", "group"]
 unit = "ratio"
 threshold = 0.98
-step = "1s"
-linear_window = "2m"
+step = "{step}s"
+linear_window = "{window}s"
 """
 
 Usage = Callable[[float], float]
-"""Seconds since the world began → the value then; NaN is no sample."""
+"""Steps since the world began → the value then; NaN is no sample."""
 
 
 def growth(t: float) -> float:
-    """Towards 100% in half a minute."""
+    """Towards 100% in half a horizon."""
     return 0.8 + 0.006 * t
 
 
 def plateau(t: float) -> float:
-    """Mass deletion, refill in 20 s, and flat since 40 s before the world began."""
+    """Mass deletion, refill in 20 steps, and flat since 40 steps before the world began."""
     return 0.1 if t < -60 else min(0.7, 0.1 + 0.03 * (t + 60))
 
 
@@ -83,12 +84,22 @@ def calm(t: float) -> float:
 
 @dataclass
 class World:
-    """The servers, and what the source says: ``usage`` may be changed at any time."""
+    """The servers, and what the source says: ``usage`` may be changed at any time.
+
+    step_seconds: of the model, and between cycles; stale_after: in intervals
+    pushed: the loop pushes; scraped: Prometheus reads its /metrics, else the Pushgateway's
+    between: what stands between the loop and Prometheus, by Prometheus' URL
+    """
 
     folder: Path
     root: Path
     triton: EmbeddedServer
-    pushed: bool
+    step_seconds: int = 1
+    stale_after: int = 8
+    timeout_seconds: float = 5.0
+    pushed: bool = False
+    scraped: bool = True
+    between: Callable[[str], str] = str
     began: float = field(default_factory=time.time)
     usage: dict[str, Usage] = field(
         default_factory=lambda: {"growth": growth, "plateau": plateau, "calm": calm}
@@ -111,6 +122,7 @@ class World:
         }
         if self.pushed:
             self.gateway = stack.enter_context(Pushgateway(self.folder / "pushgateway"))
+        if self.gateway and not self.scraped:
             forecasts = self.gateway.scrape_config()
         rules = self.folder / "rules"
         self.prometheus = Prometheus(
@@ -121,8 +133,13 @@ class World:
         self.config = self.folder / "forecast_loop.toml"
         self.config.write_text(
             CONFIG.format(
-                prometheus=self.prometheus.url,
+                prometheus=self.between(self.prometheus.url),
                 triton=self.triton.grpc_url,
+                timeout=self.timeout_seconds,
+                step=self.step_seconds,
+                horizon=HORIZON * self.step_seconds,
+                window=CONTEXT * self.step_seconds,
+                stale_after=self.stale_after,
                 port=self.port,
                 folder=self.folder,
                 loop=f'push_url = "{self.gateway.url}"' if self.gateway else "",
@@ -155,6 +172,11 @@ class World:
             )
         wait_until(self._is_ready, seconds=40, what="the loop forecasts")
 
+    @property
+    def loop(self) -> subprocess.Popen[bytes]:
+        assert self._loop is not None
+        return self._loop
+
     def kill_loop(self) -> None:
         """SIGKILL: no last words."""
         process, self._loop = self._loop, None
@@ -174,18 +196,20 @@ class World:
             return False
 
     def _metrics(self) -> str:
-        now = time.time() - self.began
+        now = (time.time() - self.began) / self.step_seconds
         return "".join(
-            f'{METRIC}{{clu_name="c1",group="{group}"}} {usage(now):.6f}\n'
+            f'{METRIC}{{clu_name="c1",group="{group}"}} {value:.6f}\n'
             for group, usage in self.usage.items()
+            if not math.isnan(value := usage(now))
         )
 
     def _history(self) -> Iterator[str]:
         for group, usage in self.usage.items():
             labels = {"clu_name": "c1", "group": group, "instance": self.source.target}
             values = [usage(t) for t in range(-2 * CONTEXT, 0)]
+            labels["job"] = "source"
             yield from samples(
-                METRIC, {**labels, "job": "source"}, values, end=self.began, step_seconds=1
+                METRIC, labels, values, end=self.began, step_seconds=self.step_seconds
             )
 
 
@@ -212,11 +236,11 @@ def triton(
 def make_world(
     tmp_path: Path, repository_root: Path, triton: EmbeddedServer
 ) -> Iterator[Callable[..., World]]:
-    """``make_world(pushed=False)``: everything runs, and the loop has forecast once."""
+    """``make_world(…)``, as ``World``: everything runs, and the loop has forecast once."""
     with contextlib.ExitStack() as stack:
 
-        def make(*, pushed: bool = False) -> World:
-            world = World(tmp_path, repository_root, triton, pushed)
+        def make(**settings: Any) -> World:
+            world = World(tmp_path, repository_root, triton, **settings)
             world.start(stack)
             return world
 

@@ -63,11 +63,12 @@ def test_growth_is_told_and_resolved_and_a_plateau_is_not(
 
 
 def test_a_pushgateway_does_not_keep_a_dead_loop_alive(make_world: Callable[..., World]) -> None:
-    world = make_world(pushed=True)
+    world = make_world(pushed=True, scraped=False)
     world.webhook.wait_for("ForecastDualConfirmed", group="growth", seconds=40)
     assert not told_of(world, "ForecastStale")
     world.kill_loop()
     world.webhook.wait_for("ForecastStale", seconds=40)
+    world.webhook.wait_for("ForecastLoopNoSuccess", metric=METRIC)
     # The gateway repeats the dead loop's words, and nobody believes them.
     assert world.value(f"ai_forecast_{METRIC}", "growth") > 0.98
     assert world.prometheus.query(FRESH) == []
