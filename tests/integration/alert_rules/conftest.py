@@ -51,6 +51,7 @@ deadline_seconds = {timeout}
 interval = "{step}s"
 horizons = ["{horizon}s"]
 stale_after_intervals = {stale_after}
+timestamp_per = "{timestamp_per}"
 listen = "127.0.0.1:{port}"
 state_file = "{folder}/state.npz"
 {loop}
@@ -88,6 +89,7 @@ class World:
 
     step_seconds: of the model, and between cycles; stale_after: in intervals
     pushed: the loop pushes; scraped: Prometheus reads its /metrics, else the Pushgateway's
+    timestamp_per: as in the loop's settings; its rules follow
     between: what stands between the loop and Prometheus, by Prometheus' URL
     """
 
@@ -99,6 +101,7 @@ class World:
     timeout_seconds: float = 5.0
     pushed: bool = False
     scraped: bool = True
+    timestamp_per: str = "series"
     between: Callable[[str], str] = str
     began: float = field(default_factory=time.time)
     usage: dict[str, Usage] = field(
@@ -140,6 +143,7 @@ class World:
                 horizon=HORIZON * self.step_seconds,
                 window=CONTEXT * self.step_seconds,
                 stale_after=self.stale_after,
+                timestamp_per=self.timestamp_per,
                 port=self.port,
                 folder=self.folder,
                 loop=f'push_url = "{self.gateway.url}"' if self.gateway else "",

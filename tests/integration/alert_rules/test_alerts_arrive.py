@@ -63,9 +63,10 @@ def test_growth_is_told_and_resolved_and_a_plateau_is_not(
 
 
 def test_a_pushgateway_does_not_keep_a_dead_loop_alive(make_world: Callable[..., World]) -> None:
-    world = make_world(pushed=True, scraped=False)
+    world = make_world(pushed=True, scraped=False, timestamp_per="query")
     world.webhook.wait_for("ForecastDualConfirmed", group="growth", seconds=40)
     assert not told_of(world, "ForecastStale")
+    assert len(world.prometheus.query("ai_forecast_timestamp_seconds")) == 1
     world.kill_loop()
     world.webhook.wait_for("ForecastStale", seconds=40)
     world.webhook.wait_for("ForecastLoopNoSuccess", metric=METRIC)
