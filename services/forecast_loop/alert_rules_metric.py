@@ -40,6 +40,7 @@ SIGMAS = 4
 """Residuals beyond this many of their own running scale are news."""
 EVALUATE_AT_MOST_SECONDS = 60
 _DAY_SECONDS = 86_400
+_SHARE_OF_WINDOW = 0.8
 _OVERWRITTEN = {"alertname", "severity"}
 
 
@@ -131,7 +132,7 @@ class MetricRules:
         line = (
             f"predict_linear({window}, {seconds(self.horizon)})\n"
             f"and {self.selector}\n"
-            f"and count_over_time({window}) >= {query.min_points}"
+            f"and count_over_time({window}) >= {self._points_of_a_line()}"
         )
         found.append(
             {
@@ -159,6 +160,11 @@ class MetricRules:
             }
         )
         return found
+
+    def _points_of_a_line(self) -> int:
+        """``min_points``, but no more than a short window can have with some scrapes missing."""
+        steps = seconds(self.query.linear_window) / self.query.step_seconds
+        return max(3, min(self.query.min_points, int(_SHARE_OF_WINDOW * steps)))
 
     def _confirmation(self) -> str:
         """The series whose second witness is beyond the threshold as well."""

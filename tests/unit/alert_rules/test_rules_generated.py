@@ -97,6 +97,14 @@ def test_durations_follow_the_interval():
     assert "[8s]" in loop["ForecastLoopQueryErrors"]["expr"]
 
 
+@pytest.mark.parametrize(
+    ("window", "step", "points"), [("6h", "5m", 30), ("1h", "5m", 9), ("5m", "5m", 3)]
+)
+def test_a_short_window_is_not_asked_for_more_points_than_it_has(window, step, points):
+    line = rules_of(config(linear_window=window, step=step))["ai_forecast:m:line"]["expr"]
+    assert f"count_over_time(m[{window}]) >= {points})" in line
+
+
 def test_yesterday_of_a_horizon_beyond_a_day_is_the_day_before_last():
     def witness(horizon: str) -> str:
         found = rules_of(config({"horizons": [horizon]}, threshold=1, confirm="yesterday"))
