@@ -44,6 +44,9 @@ class QueryReader:
     """Reads the whole window at first, then only what is new, and one step again that may have
     been incomplete. A shard in which a series is new is read once more as a whole: the series may
     be older than its first sight (Prometheus was away, a shard failed).
+
+    Series that are scraped more often than the step are sampled: query_range gives the newest value
+    before each moment. Who wants their mean asks for it: ``avg_over_time(metric[5m])``.
     """
 
     def __init__(self, query: Query, prometheus: Prometheus, stop: threading.Event) -> None:
