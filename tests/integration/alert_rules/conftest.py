@@ -22,12 +22,11 @@ import pytest
 from embedded_triton import EmbeddedServer, ServerSettings
 from services.forecast_loop.config import load_config
 from services.forecast_loop.rules import rule_files
+from tests.fixtures.endpoints import MetricsEndpoint, Webhook
 from tests.fixtures.prometheus_stack import (
     Alertmanager,
-    MetricsEndpoint,
     Prometheus,
     Pushgateway,
-    Webhook,
     free_port,
     program,
     samples,
