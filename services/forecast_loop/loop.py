@@ -194,14 +194,14 @@ class ForecastLoop:
             with self._state_lock:
                 state.take(forecast, horizons, signature.quantiles, now)
         forecast.failed.update(lost)
-        self._account(state, store, forecast, now)
+        self._account(state, store, forecast)
         return len(forecast.rows)
 
-    def _account(
-        self, state: QueryState, store: SeriesStore, forecast: QueryForecast, now: float
-    ) -> None:
+    def _account(self, state: QueryState, store: SeriesStore, forecast: QueryForecast) -> None:
         metric = state.query.metric
-        self.telemetry.forecast(metric, len(forecast.rows), forecast.failed, forecast.sources, now)
+        self.telemetry.forecast(
+            metric, len(forecast.rows), forecast.failed, forecast.sources, self.now()
+        )
         if forecast.error is not None:
             reason = reason_of(forecast.error)
             self._remember(forecast.error)

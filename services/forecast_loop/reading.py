@@ -54,6 +54,7 @@ class QueryReader:
         self._prometheus = prometheus
         self._stop = stop
         self._read_until: int | None = None
+        self._shards_in_all = 1
         self._is_checked = False
 
     def read(self, store: SeriesStore, now_seconds: float) -> ReadReport:
@@ -72,6 +73,7 @@ class QueryReader:
         store.advance(window.end_seconds)
         report = ReadReport()
         shards = self._shards(window)
+        self._shards_in_all = len(shards)
         newcomers = self._merge(store, grid, shards, report)
         if newcomers and grid != window:
             self._merge(store, window, newcomers, report)
@@ -96,7 +98,7 @@ class QueryReader:
         newcomers = []
         workers = self._prometheus.settings.concurrency
         with ThreadPoolExecutor(workers, "prometheus") as pool:
-            for piece in grid.pieces(self._points_a_request(store, grid, shards)):
+            for piece in grid.pieces(self._points_a_request(store, grid)):
                 store.begin()
                 is_newest = piece.end_seconds == grid.end_seconds
                 jobs = [pool.submit(self._ask, shard, piece) for shard in shards]
@@ -138,11 +140,15 @@ class QueryReader:
             raise StoppedError
         return self._prometheus.query_range(self.query.with_matcher(shard), piece)
 
-    def _points_a_request(self, store: SeriesStore, grid: Grid, shards: list[str]) -> int:
+    def _points_a_request(self, store: SeriesStore, grid: Grid) -> int:
+        """How much of the grid one request may ask for, as far as the series can be counted."""
         series = len(store)
         if grid.points * max(series, 1) > MOST_SAMPLES or not series:
-            series = self._prometheus.count(self.query.with_matcher(""), grid.end_seconds)
-        a_shard = max(1, -(-series // len(shards)))
+            try:
+                series = self._prometheus.count(self.query.with_matcher(""), grid.end_seconds)
+            except PresageError:  # too much even to be counted; the reads will say what is wrong
+                series = max(series, self.query.max_series)
+        a_shard = max(1, -(-series // self._shards_in_all))
         return min(MOST_POINTS, max(1, MOST_SAMPLES // a_shard))
 
     def _shards(self, window: Grid) -> list[str]:

@@ -52,6 +52,8 @@ class Source:
             return 200, success(["m"] if self.series and '"m"' in form["match[]"] else [])
         if path == "/api/v1/label/cluster/values":
             return 200, success(sorted({key[0] for key in self.series if key[0]}))
+        if path == "/api/v1/query" and "count" in self.refused:
+            return self.refused["count"]
         if path == "/api/v1/query":
             pair = [0, str(len(self.series))]
             return 200, success({"resultType": "vector", "result": [{"value": pair}]})
@@ -143,6 +145,23 @@ def test_pieces_of_bounded_size(
     assert source.ranges == [("m", 97, 100), ("m", 93, 96), ("m", 91, 92)]
     assert held(store, "a", "x") == list(range(91, 101))
     assert store.row(("b", "gone")) is None
+
+
+def test_what_cannot_be_counted_is_read_in_small_pieces(
+    source: Source, prometheus: Prometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.series = {("a", "x", ""): (0, 999), ("b", "x", ""): (0, 999)}
+    source.refused["count"] = refused(422, "too many samples")
+    monkeypatch.setattr(module, "MOST_SAMPLES", 8 * 5)  # max_series of 8
+    reader, store = make(prometheus, max_series=8)
+    reader.read(store, NOW)
+    assert [end - start + 1 for _, start, end in source.ranges] == [5, 5]
+    # Once the store is filled its size is what counts, and a shard's part of it.
+    source.series["a", "new", ""] = (90, 999)
+    del source.refused["count"]
+    source.server.asked.clear()
+    reader.read(store, NOW + STEP)
+    assert [end - start + 1 for _, start, end in source.ranges] == [2, 10]
 
 
 def test_no_query_exceeds_what_prometheus_answers(source: Source, prometheus: Prometheus) -> None:
