@@ -6,6 +6,7 @@ import contextlib
 import math
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -400,3 +401,18 @@ def test_check_and_once(
     nobody = run_loop(repository_root, write_config(f"http://127.0.0.1:{free_port()}"), "check")
     assert nobody.returncode == 12
     assert "Prometheus cannot be reached" in nobody.stderr
+
+
+def test_the_scale_benchmark_measures_a_loop(triton: EmbeddedServer, repository_root: Path) -> None:
+    words = ["loadtest", "forecast-loop", "--series", "200", "--url", triton.grpc_url]
+    result = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=repository_root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "| prometheus | 200 |" in result.stdout
+    assert "| recorded | 200 |" in result.stdout
+    assert "0 series without a forecast" in result.stdout
