@@ -2,81 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from embedded_triton import EmbeddedServer
 from services.forecast_loop.config import load_config
 from services.forecast_loop.loop import ForecastLoop
 from services.forecast_loop.server import MetricsServer
 from tests.fixtures.prometheus_stack import (
-    FaultyProxy,
     Prometheus,
     Pushgateway,
     free_port,
     program,
-    samples,
-    wait_until,
 )
-from tests.integration.forecast_loop.conftest import QUOTA, WriteConfig, loop_command, run_loop
-
-POINTS = 2 * 288
-SERIES = [(cluster, group) for cluster in ("a", 'b"\\x') for group in ("train", "推理")]
-NEWEST = {("a", "train"): 0.5, ("a", "推理"): 0.6, ('b"\\x', "train"): 0.7, ('b"\\x', "推理"): 0.8}
-
-
-def history(now: float) -> Iterator[str]:
-    """Two days of a daily wave that ends at each series' NEWEST; beside it a counter."""
-    for (cluster, group), newest in NEWEST.items():
-        wave = [
-            newest + 0.05 * math.sin(2 * math.pi * (i + 1 - POINTS) / 288) for i in range(POINTS)
-        ]
-        labels = {"clu_name": cluster, "group": group, "instance": "10.0.0.1:9100"}
-        yield from samples("quota_group_use_ratio", labels, wave, end=now)
-    labels = {"instance": "10.0.0.1:9100"}
-    yield from samples("requests_total", labels, range(POINTS), end=now)
-
-
-@pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    server = Prometheus(tmp_path_factory.mktemp("prometheus"))
-    server.backfill(history(time.time()))
-    with server:
-        yield server
-
-
-def values(page: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """(name, sorted labels) → value of a page."""
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(page.decode())
-        for sample in family.samples
-    }
-
-
-def forecasts(page: bytes) -> dict[tuple[str, str], float]:
-    """(clu_name, group) → the 12h forecast."""
-    return {
-        (dict(labels)["clu_name"], dict(labels)["group"]): value
-        for (name, labels), value in values(page).items()
-        if name == "ai_forecast_quota_group_use_ratio" and dict(labels)["horizon"] == "12h"
-    }
-
-
-def own(page: bytes, name: str, **labels: str) -> float:
-    found = values(page).get((f"ai_forecast_loop_{name}", tuple(sorted(labels.items()))))
-    return math.nan if found is None else found
+from tests.integration.forecast_loop.conftest import (
+    NEWEST,
+    QUOTA,
+    SERIES,
+    WriteConfig,
+    forecasts,
+    own,
+    run_loop,
+    values,
+)
 
 
 def assert_promtool_finds_nothing(page: bytes, but: str = "nothing") -> None:
@@ -261,128 +214,6 @@ def test_pushes_writes_and_is_scraped(
         pushed = httpx.get(gateway.url + "/metrics", trust_env=False).content
         assert len(forecasts(pushed)) == len(SERIES)
         loop.close()
-
-
-def test_prometheus_goes_and_comes_back(
-    write_config: WriteConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    server = Prometheus(tmp_path / "prometheus")
-    now = time.time()
-    server.backfill(history(now))
-    with server:
-        loop = ForecastLoop(load_config(write_config(server.url)))
-        assert loop.cycle(now - 1500) == "ok"
-        server.kill()
-        assert loop.cycle(now - 1200) == "failed"
-        page = loop.exposition.current().body
-        assert len(forecasts(page)) == len(SERIES)  # 300 s old: still good
-        assert own(page, "query_errors_total", metric="quota_group_use_ratio",
-                   reason="unavailable") == 1.0  # fmt: skip
-        assert own(page, "series", metric="quota_group_use_ratio", state="read") == 0.0
-        assert loop.cycle(now - 300) == "failed"
-        page = loop.exposition.current().body
-        assert forecasts(page) == {}  # 1200 s: older than three intervals
-        assert loop.not_ready() is not None
-        server.start()
-        assert loop.cycle(now) == "ok"
-        store = loop._states[0].store
-        assert store is not None
-        # The points of the outage were read afterwards: no gap is left.
-        rows = [row for key in SERIES if (row := store.row(key)) is not None]
-        assert not math.isnan(store.values[rows].sum())
-        page = loop.exposition.current().body
-        assert len(forecasts(page)) == len(SERIES)
-        loop.close()
-    assert "cannot be reached" in caplog.text
-
-
-def test_triton_goes_and_comes_back(
-    prometheus: Prometheus, triton: EmbeddedServer, write_config: WriteConfig
-) -> None:
-    loop = ForecastLoop(load_config(write_config(prometheus.url)))
-    now = time.time()
-    assert loop.cycle(now - 900) == "ok"
-    triton.stop()
-    try:
-        assert loop.cycle(now - 600) == "failed"
-        page = loop.exposition.current().body
-        assert len(forecasts(page)) == len(SERIES)
-    finally:
-        triton.start()
-    assert loop.cycle(now) == "ok"
-    page = loop.exposition.current().body
-    metric = "quota_group_use_ratio"
-    assert own(page, "query_errors_total", metric=metric, reason="unavailable") == 1.0
-    made = [v for (name, _), v in values(page).items() if name == "ai_forecast_timestamp_seconds"]
-    assert made == pytest.approx([now] * len(SERIES) * 2, abs=0.01)
-    loop.close()
-
-
-@pytest.mark.parametrize("hangs", [False, True], ids=["between cycles", "in a hanging cycle"])
-def test_sigterm_drains(
-    hangs: bool,
-    prometheus: Prometheus,
-    write_config: WriteConfig,
-    tmp_path: Path,
-    repository_root: Path,
-) -> None:
-    port = free_port()
-    config = write_config(prometheus.url, interval="1s" if hangs else "5m")
-    config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
-    process = subprocess.Popen(
-        loop_command(config), cwd=repository_root, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        wait_until(lambda: _is_ready(port), seconds=30, what="the loop is ready")
-        with prometheus.paused() if hangs else contextlib.nullcontext():
-            time.sleep(1.5 if hangs else 0.0)  # the next cycle has begun to wait
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(20)
-    finally:
-        process.kill()
-        _, said = process.communicate()
-    assert code == 0, said
-    assert "SIGTERM: draining" in said
-    assert ("Prometheus: no answer in time" in said) == hangs
-    assert (tmp_path / "state.npz").is_file()
-
-
-def test_a_cycle_that_does_not_end_is_abandoned(
-    prometheus: Prometheus, write_config: WriteConfig, repository_root: Path
-) -> None:
-    """Prometheus tells the time, but a read never ends; its timeout is far away."""
-    reads, release = threading.Event(), threading.Event()
-
-    def fault(path: str) -> None:
-        if "query_range" in path:
-            reads.set()
-            release.wait(60)
-
-    with FaultyProxy(prometheus.url) as proxy:
-        proxy.fault = fault
-        config = write_config(proxy.url)
-        text = config.read_text().replace("timeout_seconds = 5", "timeout_seconds = 100")
-        config.write_text(text)
-        process = subprocess.Popen(
-            loop_command(config), cwd=repository_root, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            assert reads.wait(30)
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(20)
-        finally:
-            release.set()
-            process.kill()
-            _, said = process.communicate()
-    assert code == 0, said
-    assert "a cycle was abandoned" in said
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def test_check_and_once(
