@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 PY := $(VENV)/bin/python
+RULES := -m services forecast_loop rules --config deploy/prometheus/forecast_loop.toml \
+	--output deploy/prometheus/rules
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := $(filter-out requirements/gpu.txt, $(wildcard requirements/*.txt))
 MODEL ?= all
@@ -37,15 +39,19 @@ $(VENV)/.ready: $(REQUIREMENTS) pyproject.toml
 demo: setup  ## train, export, prove, publish, serve and ask all three models; prints one table
 	@bash loadtest/demo.sh
 
-test: setup lint unit parity-tests integration  ## every check that CI runs
+test: setup test-servers lint unit parity-tests integration  ## every check that CI runs
 
 lint: setup
-	@echo "== ruff, mypy, import-linter, config.pbtxt drift"
+	@echo "== ruff, mypy, import-linter, drift of config.pbtxt and of the alerting rules"
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 	@$(PY) -m export config --check
+	@$(PY) $(RULES) --check
+
+test-servers:
+	@bash requirements/test_servers.sh
 
 unit: setup
 	@$(PY) -m pytest tests/unit -q -n 2 --dist loadgroup
@@ -56,7 +62,7 @@ parity-tests: setup
 integration: setup
 	@$(PY) -m pytest tests/integration tests/load -q -m "not slow"
 
-slow: setup  ## what takes longer than CI allows
+slow: setup test-servers  ## what takes longer than CI allows
 	@$(PY) -m pytest tests -q -m slow
 
 train: setup  ## train MODEL=… (default all) on PRESAGE_DATA, fetched or generated data
@@ -74,6 +80,9 @@ selftest: setup  ## break the newest export of MODEL=… in every known way: doe
 compare: setup  ## size, decisions and speed of every target of MODEL=…, against eager
 	@$(PY) -m export compare $(MODEL)
 
+rules: setup  ## alerting rules from deploy/prometheus/forecast_loop.toml
+	@$(PY) $(RULES)
+
 up: setup  ## start tritonserver on 127.0.0.1:9000 (HTTP), 9001 (gRPC), 9002 (metrics)
 	@$(PY) -m embedded_triton up --detach
 
@@ -90,4 +99,4 @@ gpu: setup  ## swap onnxruntime for onnxruntime-gpu in .venv (never both)
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare up down status gpu clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare rules test-servers up down status gpu clean

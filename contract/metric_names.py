@@ -45,6 +45,10 @@ LOOP_FALLBACK_RATIO = LOOP_PREFIX + "fallback_ratio"
 """Gauge {metric, source}: share of the series that each expert of the model answered."""
 LOOP_PUBLISH_ERRORS_TOTAL = LOOP_PREFIX + "publish_errors_total"
 """Counter {outlet}: pushgateway, remote_write."""
+LOOP_WARNINGS_TOTAL = LOOP_PREFIX + "warnings_total"
+"""Counter {metric, reason}: served all the same, but worth a look (duplicates, unit, …)."""
+LOOP_CLOCK_SKEW = LOOP_PREFIX + "clock_skew_seconds"
+"""Gauge: Prometheus' clock minus the loop's; windows end by Prometheus' clock."""
 
 
 def forecast_name(metric: str) -> str:
@@ -54,6 +58,11 @@ def forecast_name(metric: str) -> str:
 
 def quantile_name(metric: str) -> str:
     return PREFIX + metric + QUANTILE_SUFFIX
+
+
+def recorded_name(metric: str, what: str) -> str:
+    """``ai_forecast:<metric>:<what>``, recorded by the generated rules: value, line or fresh."""
+    return f"ai_forecast:{metric}:{what}"
 
 
 def exposed_label(name: str) -> str:

@@ -45,6 +45,20 @@ def _parser() -> argparse.ArgumentParser:
     eager = commands.add_parser("eager", help="the eager baseline alone, until stdin closes")
     _add_folders(eager)
     eager.set_defaults(run=_eager)
+
+    scale = commands.add_parser("forecast-loop", help="the forecast loop at several sizes")
+    scale.add_argument("--series", type=_positive, nargs="+", default=[1_000, 5_000, 20_000])
+    scale.add_argument(
+        "--url", default="grpc://127.0.0.1:9001", help="the server's gRPC endpoint (%(default)s)"
+    )
+    scale.add_argument("--preset", default="12h", help="which forecaster (%(default)s)")
+    scale.add_argument("--in-flight", type=_positive, default=4, help="batches at a time")
+    scale.add_argument("--concurrency", type=_positive, default=2, help="reads at a time")
+    scale.add_argument("--timestamp-per", choices=("series", "query"), default="series")
+    scale.add_argument(
+        "--no-prometheus", action="store_true", help="recorded answers only, no real Prometheus"
+    )
+    scale.set_defaults(run=_forecast_loop)
     return parser
 
 
@@ -118,3 +132,18 @@ def _eager(arguments: argparse.Namespace) -> int:
     from loadtest.served import served_models
 
     return serve_eagerly(served_models(arguments.repository, arguments.artifacts))
+
+
+def _forecast_loop(arguments: argparse.Namespace) -> int:
+    from loadtest.forecast_loop_scale import ScaleSettings, measure_scale, scale_table
+
+    settings = ScaleSettings(
+        triton_url=f"grpc://{_address(arguments.url, 'grpc')}",
+        preset=arguments.preset,
+        timestamp_per=arguments.timestamp_per,
+        concurrency=arguments.concurrency,
+        in_flight=arguments.in_flight,
+    )
+    rows = measure_scale(arguments.series, settings, real=not arguments.no_prometheus)
+    print(scale_table(rows, settings))
+    return 0

@@ -56,12 +56,6 @@ def steady_load() -> ModuleType:
     return _fixture_module("steady_load")
 
 
-@pytest.fixture(scope="session")
-def prometheus_stack() -> ModuleType:
-    """The real Prometheus, Pushgateway and Alertmanager on free ports."""
-    return _fixture_module("prometheus_stack")
-
-
 @pytest.fixture
 def toy_spec(toy_model: ModuleType) -> Iterator[ModelSpec]:
     """The toy model, registered for the length of a test."""

@@ -1,1 +1,1 @@
-"""The closed loop with Prometheus: its series are read, forecast and given back as ai_forecast_*."""
+"""The closed loop with Prometheus: series are read, forecast and given back as ai_forecast_*."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contract.errors import ConfigError
+from contract.metric_names import RESERVED_LABELS, exposed_label
 
 Unit = Literal["ratio", "percent", "bytes", "seconds", "count", "other"]
 LARGEST_OF_UNIT = {"ratio": 1.5, "percent": 150.0}
@@ -17,7 +18,11 @@ LARGEST_OF_UNIT = {"ratio": 1.5, "percent": 150.0}
 
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{(.*)\})?", re.DOTALL)
+# Braces count only outside quotes: m{a=~"x{2}"} is a selector, a{x="1"} / b{x="1"} is none.
+_SELECTOR = re.compile(
+    r"""([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{((?:[^"'`{}]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)*)\})?""",
+    re.DOTALL,
+)
 _DURATION = re.compile(r"(\d+)(s|m|h|d)")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 SHARD_MARK = "$shard"
@@ -61,10 +66,10 @@ class _Settings(BaseModel):
 class PrometheusSettings(_Settings):
     """Where series are read. A shard is one query_range; ``concurrency`` of them run at a time."""
 
-    url: str = Field("http://127.0.0.1:9090", pattern=r"^https?://")
-    timeout_seconds: float = Field(30.0, gt=0)
-    attempts: int = Field(3, ge=1, le=10)
-    concurrency: int = Field(2, ge=1, le=32)
+    url: str = Field(default="http://127.0.0.1:9090", pattern=r"^https?://")
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    attempts: int = Field(default=3, ge=1, le=10)
+    concurrency: int = Field(default=2, ge=1, le=32)
     bearer_token_file: Path | None = None
     ca_file: Path | None = None
 
@@ -74,22 +79,22 @@ class TritonSettings(_Settings):
 
     url: str = "grpc://127.0.0.1:9001"
     preset: str = "12h"
-    deadline_seconds: float = Field(120.0, gt=0)
-    in_flight: int = Field(4, ge=1, le=64)
+    deadline_seconds: float = Field(default=120.0, gt=0)
+    in_flight: int = Field(default=4, ge=1, le=64)
 
 
 class LoopSettings(_Settings):
     """How often, for which horizons, and where the forecasts go."""
 
     interval: Duration = "5m"
-    horizons: tuple[Duration, ...] = Field(("1h", "12h"), min_length=1)
-    listen: str = Field("127.0.0.1:9108", pattern=r"^[^\s:]+:\d+$")
+    horizons: tuple[Duration, ...] = Field(default=("1h", "12h"), min_length=1)
+    listen: str = Field(default="127.0.0.1:9108", pattern=r"^[^\s:]+:\d+$")
     state_file: Path = Path("build/forecast_loop/state.npz")
     timestamp_per: Literal["series", "query"] = "series"
     quantiles: bool = False
-    push_url: str | None = Field(None, pattern=r"^https?://")
-    remote_write_url: str | None = Field(None, pattern=r"^https?://")
-    stale_after_intervals: float = Field(3.0, ge=1)
+    push_url: str | None = Field(default=None, pattern=r"^https?://")
+    remote_write_url: str | None = Field(default=None, pattern=r"^https?://")
+    stale_after_intervals: float = Field(default=3.0, ge=1)
 
     @property
     def interval_seconds(self) -> int:
@@ -111,23 +116,27 @@ class Query(_Settings):
 
     ``labels`` identify a series: the forecast carries them, joins are ``on`` them, and a series
     whose other labels change (a pod that moved) stays one series.
+
+    ``confirm`` is the alert's second witness beside the model: the line of ``linear_window``, the
+    value a day before the moment asked about, or either of them.
     """
 
     metric: MetricName
-    expr: str = Field("", max_length=10_000)
+    expr: str = Field(default="", max_length=10_000)
     labels: tuple[LabelName, ...] = Field(min_length=1)
     unit: Unit = "other"
     step: Duration = "5m"
     history: Duration | None = None
-    threshold: float | None = Field(None, allow_inf_nan=False)
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
     direction: Literal["above", "below"] = "above"
     severity: str = "warning"
     linear_window: Duration = "6h"
+    confirm: Literal["line", "yesterday", "either"] = "line"
     shard_by: LabelName | None = None
-    shard_values: int = Field(50, ge=1)
-    max_series: int = Field(20_000, ge=1)
-    min_points: int = Field(30, ge=3)
-    sigma_floor: float = Field(0.0, ge=0, allow_inf_nan=False)
+    shard_values: int = Field(default=50, ge=1)
+    max_series: int = Field(default=20_000, ge=1)
+    min_points: int = Field(default=30, ge=3)
+    sigma_floor: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     allow_counter: bool = False
     companions: tuple[str, ...] = ()
 
@@ -142,6 +151,10 @@ class Query(_Settings):
     def _makes_sense(self) -> Query:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"expected each label once, got {', '.join(self.labels)}")
+        if len({exposed_label(label) for label in self.labels}) != len(self.labels):
+            raise ValueError(
+                f"{', '.join(sorted(RESERVED_LABELS))} become exported_*, which is there too"
+            )
         if self.companions:
             raise ValueError(
                 "companions: no companion variant is published, its ablation has not earned it; "
@@ -205,10 +218,16 @@ class LoopConfig(_Settings):
         return self
 
 
-def load_config(path: Path) -> LoopConfig:
-    """Read and check the settings. Raises ConfigError: which setting, expected, got."""
+def load_config(path: Path, **loop_settings: Any) -> LoopConfig:
+    """Read and check the settings; those of ``[loop]`` that are given here win over the file's.
+
+    Raises ConfigError: which setting, expected, got.
+    """
     try:
-        return LoopConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
+        settings = tomllib.loads(path.read_text("utf-8"))
+        if loop_settings and isinstance(settings.get("loop", {}), dict):
+            settings["loop"] = {**settings.get("loop", {}), **loop_settings}
+        return LoopConfig.model_validate(settings)
     except OSError as error:
         raise ConfigError(
             "settings cannot be read",

@@ -8,16 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto as Type
-from onnx import helper, numpy_helper
 
 from embedded_triton import EmbeddedServer, ServerSettings
-
-FACTORS = (0.9, 1.0, 1.1)
-"""Of the stand-in forecaster: each quantile is the newest value times one of them."""
+from tests.fixtures.stand_in_forecaster import write_forecaster
 
 FRONT_CONFIG = """backend: "python"
 max_batch_size: {rows}
@@ -123,70 +117,6 @@ class TritonPythonModel:
             [pb_utils.Tensor(name, outputs[name]) for name in request.requested_output_names()]
         )
 '''
-
-
-def write_forecaster(folder: Path, context_length: int, horizon: int) -> None:
-    """A graph, not a model: newest value x FACTORS at every step; source 1 with a season, else 2.
-
-    series float32 (batch, context), season_length int64 (batch, 1) ->
-    forecast float32 (batch, horizon, 3), source int32 (batch, 1).
-    """
-    factors = np.tile(np.array(FACTORS, dtype=np.float32), (1, horizon, 1))
-    constants = {
-        "first": np.array([context_length - 1]),
-        "last": np.array([context_length]),
-        "axis": np.array([1]),
-        "new_axis": np.array([2]),
-        "factors": factors,
-        "none": np.array(0),
-        "seasonal": np.array(1, dtype=np.int32),
-        "repeated": np.array(2, dtype=np.int32),
-    }
-    nodes = [
-        helper.make_node("Slice", ["series", "first", "last", "axis"], ["newest"]),
-        helper.make_node("Unsqueeze", ["newest", "new_axis"], ["column"]),
-        helper.make_node("Mul", ["column", "factors"], ["forecast"]),
-        helper.make_node("Greater", ["season_length", "none"], ["has_season"]),
-        helper.make_node("Where", ["has_season", "seasonal", "repeated"], ["source"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "newest_value",
-        [
-            helper.make_tensor_value_info("series", Type.FLOAT, ["batch", context_length]),
-            helper.make_tensor_value_info("season_length", Type.INT64, ["batch", 1]),
-        ],
-        [
-            helper.make_tensor_value_info("forecast", Type.FLOAT, ["batch", horizon, 3]),
-            helper.make_tensor_value_info("source", Type.INT32, ["batch", 1]),
-        ],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 10
-    (folder / "1").mkdir(parents=True)
-    onnx.save(model, str(folder / "1/model.onnx"))
-    parameters = {
-        "context_length": context_length,
-        "horizon": horizon,
-        "quantiles": "0.1,0.5,0.9",
-        "sources": "lstm,seasonal,last",
-        "unit": "input",
-    }
-    (folder / "config.pbtxt").write_text(
-        f"""backend: "onnxruntime"
-max_batch_size: 64
-input [{{name: "series" data_type: TYPE_FP32 dims: [{context_length}]}},
-       {{name: "season_length" data_type: TYPE_INT64 dims: [1]}}]
-output [{{name: "forecast" data_type: TYPE_FP32 dims: [{horizon}, 3]}},
-        {{name: "source" data_type: TYPE_INT32 dims: [1]}}]
-dynamic_batching {{}}
-"""
-        + "".join(
-            f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}\n'
-            for key, value in parameters.items()
-        )
-    )
 
 
 def _write_front(

@@ -32,7 +32,7 @@ from contract.errors import (
     UnknownModelError,
 )
 from embedded_triton import EmbeddedServer, ServerSettings
-from tests.integration.clients.conftest import FACTORS, write_forecaster
+from tests.fixtures.stand_in_forecaster import FACTORS, write_forecaster
 
 MANY = 10_000
 KINDS = [(kind, scheme) for kind in ("sync", "async") for scheme in ("grpc", "http")]

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Gets the Debian programs that the tests of the alerting rules run: prometheus with promtool, the
+# Pushgateway, Alertmanager with amtool. Without them, or a way to get them, those tests skip by name.
+set -euo pipefail
+
+missing=()
+for package in prometheus prometheus-pushgateway prometheus-alertmanager; do
+    command -v "$package" >/dev/null || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "   tests of the alerting rules will skip; next: sudo apt-get install ${missing[*]}" >&2
+    exit 0
+fi
+
+# The packages would start their servers at once, on every interface; the tests start their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+fi
+echo "   installing Debian packages: ${missing[*]}"
+DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null || true
+DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" \
+    >/dev/null || echo "   not installed: tests of the alerting rules will skip" >&2

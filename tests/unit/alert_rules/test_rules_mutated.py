@@ -1,0 +1,122 @@
+"""Each guard of a rule is broken once: a named promtool test must see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.alert_rules.promtool import SUITES
+
+QUOTA, DISK, LOOP = "quota_group_use_ratio", "node_filesystem_avail_ratio", "ai_forecast_loop"
+MODEL = 'ai_forecast:quota_group_use_ratio:fresh{horizon="12h"}'
+LINE = 'ai_forecast:quota_group_use_ratio:line{horizon="12h"}'
+
+# What is broken → (suite, the test that must fail, what stands in the rules, what stands instead).
+MUTATIONS = {
+    "stale forecasts are believed": (QUOTA, "b2:", "< 900", "< 9e9"),
+    "the future is fresh": (QUOTA, "b3:", "abs(time() - ai_", "(time() - ai_"),
+    "any exporter's clock vouches": (QUOTA, "b4:", ", horizon, job, instance)", ", horizon)"),
+    "any horizon's clock vouches": (
+        *(QUOTA, "two horizons, the 12 h one stale"),
+        *(", horizon, job, instance)", ", job, instance)"),
+    ),
+    "joined on the group alone": (QUOTA, "c:", "and on (clu_name, group)", "and on (group)"),
+    "the model's sign": (QUOTA, "b:", f"{MODEL} > 0.98", f"{MODEL} < 0.98"),
+    "the line's sign": (QUOTA, "c:", f"{LINE} > 0.98", f"{LINE} < 0.98"),
+    "a threshold in percent": (QUOTA, "b:", "> 0.98", "> 98"),
+    "no threshold for the line": (QUOTA, "c:", f"{LINE} > 0.98", LINE),
+    "no threshold for the model": (QUOTA, "a:", f"{MODEL} > 0.98", MODEL),
+    "the other horizon": (QUOTA, "two horizons:", MODEL, MODEL.replace("12h", "1h")),
+    "the line of one hour ahead": (QUOTA, "b:", ", 43200)", ", 3600)"),
+    "a line through a handful of points": (QUOTA, "f:", ">= 30", ">= 2"),
+    "a dead instance's line": (QUOTA, "an exporter", "and quota_group_use_ratio\n", ""),
+    "NaN counts as a forecast": (QUOTA, "NaN", "quota_group_use_ratio > -Inf", QUOTA),
+    "not kept firing": (QUOTA, "b:", "keep_firing_for: 15m", "keep_firing_for: 0s"),
+    "kept firing too long": (QUOTA, "b:", "keep_firing_for: 15m", "keep_firing_for: 1h"),
+    "fires at the first sight": (QUOTA, "b:", "for: 10m", "for: 0s"),
+    "a restart is staleness": (QUOTA, "a loop restarted", "for: 5m", "for: 0s"),
+    "model only, though confirmed": (
+        QUOTA,
+        "b:",
+        f"unless on (clu_name, group)\n{'':10}{LINE}",
+        "#",
+    ),
+    "model only, without a line": (QUOTA, "f:", f"and on (clu_name, group)\n{'':10}{LINE}\n", "\n"),
+    "another severity": (QUOTA, "b:", 'severity: "warning"', 'severity: "info"'),
+    "residual of the present": (QUOTA, "g2:", " offset 1h", ""),
+    "three sigmas": (QUOTA, "g:", "4 * max", "3 * max"),
+    "six sigmas": (QUOTA, "g:", "4 * max", "6 * max"),
+    "a scale of nothing": (QUOTA, "g2:", " > 0)", ")"),
+    "a scale that nobody keeps": (
+        *(QUOTA, "g2:"),
+        f"and on (clu_name, group)\n{'':10}{MODEL.replace('12h', '1h')}\n",
+        "\n",
+    ),
+    "residual of one sign": (DISK, "the expression's", "abs(\n", "(\n"),
+    "young series are stale": (QUOTA, "f2:", " offset 150m", ""),
+    "one alert a stale series": (QUOTA, "f2:", "count(\n", "(\n"),
+    "percents are ratios": (QUOTA, "e:", "> 1.5", "> 150"),
+    "one value in two is enough": (QUOTA, "e:", "max(quota_group", "min(quota_group"),
+    "above for below": (DISK, "plenty", "< 0.05", "> 0.05"),
+    "yesterday is two days ago": (DISK, "yesterday", "offset 12h", "offset 11h"),
+    "yesterday alone": (DISK, "the line confirms", 'line{horizon="12h"} < 0.05\n', "line > 9\n"),
+    "every file system": (DISK, "the line confirms", '{fstype!~"tmpfs|overlay"}', ""),
+    "a metric that never succeeded": (LOOP, "one metric", "or absent", "and absent"),
+    "an alert a metric": (
+        LOOP,
+        "no loop",
+        "and on () count(ai_forecast_loop_interval_seconds)",
+        "",
+    ),
+    "success of long ago": (LOOP, "one metric", "> 900", "> 90000"),
+    "a counter as it is": (LOOP, "a healthy", "_errors_total[20m]", "_errors_total"),
+    "any stage of a cycle": (LOOP, "a healthy", '{stage="all"}', ""),
+    "a long cycle is well": (LOOP, "failing", "> 300", "> 3000"),
+    "failed and read": (LOOP, "a healthy", "> 0.1", "> 0.01"),
+    "a slow Triton": (LOOP, "failing", "> 2\n", "> 20\n"),
+    "any expert is a fallback": (LOOP, "a healthy", '{source="last"}', ""),
+    "no heartbeat": (LOOP, "a healthy", "vector(1)", "vector(1) > 1"),
+    "a loop that is down": (
+        LOOP,
+        "no loop",
+        "absent(ai_forecast_loop_int",
+        "max(ai_forecast_loop_int",
+    ),
+    "our own label names": ("per_series", "labels", '"horizon", "(.*)"', '"nothing", "(.*)"'),
+    "job is the exporter's": (
+        *("per_series", "labels"),
+        *("by (exported_horizon, exported_metric, job", "by (exported_horizon, exported_metric"),
+    ),
+    "yesterday is no witness": ("per_series", "labels", " offset 12h", ""),
+    "one idle minute": ("per_series", "ratios", "max_over_time(cpu_percent[6h])", "cpu_percent"),
+    "other metrics' clocks": ("per_query", "another", '{metric="cpu_percent"}', ""),
+    "a clock a series": ("per_query", "one timestamp", "on (horizon, ", "on (instance, horizon, "),
+}
+
+
+@pytest.mark.parametrize("broken", MUTATIONS)
+def test_a_broken_rule_is_seen(broken: str, tmp_path: Path):
+    name, test, old, new = MUTATIONS[broken]
+    suite = SUITES[name]
+    rules = suite.rules()
+    own = {Path(file).name for file in suite.cases()["rule_files"]}
+    mutated = {
+        file: _mutated(text, old, new, broken) if file in own else text
+        for file, text in rules.items()
+    }
+    assert mutated != rules, f"not in the rules: {old}"
+    result = suite.run(tmp_path, rules=mutated, only=test)
+    output = result.stdout + result.stderr
+    assert result.returncode != 0, f"nobody sees: {broken}"
+    # By a wrong answer, not because the broken rule cannot be read.
+    assert "exp:" in output, output
+    assert "parse error" not in output, output
+
+
+def _mutated(text: str, old: str, new: str, broken: str) -> str:
+    if broken == "a counter as it is":
+        return text.replace(
+            f"(increase(ai_forecast_loop_query{old}))", f"(ai_forecast_loop_query{new})"
+        )
+    return text.replace(old, new)

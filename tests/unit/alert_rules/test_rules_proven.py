@@ -1,0 +1,97 @@
+"""promtool and amtool judge what is generated and committed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.unit.alert_rules.promtool import DEPLOY, SUITES, Suite, debian_program
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_rules_do_what_their_tests_say(name, tmp_path):
+    result = SUITES[name].run(tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_committed_tests_run_beside_the_committed_rules():
+    # Cheap: one file is enough to see that the relative paths in it lead somewhere.
+    result = debian_program("promtool", "test", "rules", DEPLOY / "tests/ai_forecast_loop.yml")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def alerts_of(suite: Suite) -> set[tuple[str, str]]:
+    """(alert, metric or "") that the suite's own rule files define."""
+    files = {Path(file).name for file in suite.cases()["rule_files"]}
+    return {
+        (rule["alert"], rule["labels"].get("metric", ""))
+        for name, text in suite.rules().items()
+        if name in files
+        for group in yaml.safe_load(text)["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+
+
+def asked(suite: Suite) -> list[dict]:
+    return [ask for test in suite.cases()["tests"] for ask in test.get("alert_rule_test", [])]
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_no_test_asks_for_an_alert_that_does_not_exist(name):
+    # promtool itself is content with `alertname: ForecastDaulConfirmed, exp_alerts: []`.
+    names = {alert for alert, _ in alerts_of(SUITES[name])}
+    assert {ask["alertname"] for ask in asked(SUITES[name])} <= names
+
+
+# The variants test only what differs from the sample.
+@pytest.mark.parametrize("name", [name for name in SUITES if SUITES[name].is_sample])
+def test_every_sample_alert_is_seen_firing_and_silent(name):
+    suite = SUITES[name]
+    firing = {
+        (ask["alertname"], alert["exp_labels"].get("metric", ""))
+        for ask in asked(suite)
+        for alert in ask["exp_alerts"]
+    }
+    for alert, metric in alerts_of(suite):
+        assert any(seen == alert and (not metric or of == metric) for seen, of in firing), (
+            f"{alert} {metric} never fires in {suite.tests}"
+        )
+    silent = {ask["alertname"] for ask in asked(suite) if not ask["exp_alerts"]}
+    assert {alert for alert, _ in alerts_of(suite)} - silent <= {"ForecastHeartbeat"}
+
+
+@pytest.mark.parametrize("name", ["forecast_loop", "per_series", "per_query"])
+def test_promtool_checks_every_rule(name, tmp_path):
+    suite = next(suite for suite in SUITES.values() if suite.settings.stem == name)
+    files = []
+    for file, text in suite.rules().items():
+        files.append(tmp_path / file)
+        files[-1].write_text(text, encoding="utf-8")
+    result = debian_program("promtool", "check", "rules", "--lint=all", "--lint-fatal", *files)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_sample_configurations_are_valid():
+    for program, *words in (
+        ("promtool", "check", "config", DEPLOY / "prometheus.yml"),
+        ("amtool", "check-config", DEPLOY / "alertmanager.yml"),
+    ):
+        result = debian_program(program, *words)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (("alertname=ForecastDualConfirmed", "severity=warning"), "oncall"),
+        (("alertname=ForecastModelOnly", "severity=info"), "daily"),
+        (("alertname=ForecastHeartbeat", "severity=none"), "heartbeat"),
+    ],
+)
+def test_alerts_are_routed_by_their_weight(labels, receiver):
+    file = DEPLOY / "alertmanager.yml"
+    result = debian_program("amtool", "config", "routes", "test", f"--config.file={file}", *labels)
+    assert result.stdout.strip() == receiver, result.stdout + result.stderr
