@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
 
     forecast = commands.add_parser("forecast", parents=[common], help="where will a metric be?")
     forecast.add_argument("files", nargs="*", default=["-"], help="CSV timestamp,value; - is stdin")
-    forecast.add_argument("--preset", default="12h", help="12h, fleet (a day of context, for many series) or next")
+    forecast.add_argument(
+        "--preset", default="12h", help="12h, fleet (a day of context, for many series) or next"
+    )
     forecast.add_argument("--step-seconds", type=float, help="default: from the timestamps")
     forecast.set_defaults(run=_forecast)
 
