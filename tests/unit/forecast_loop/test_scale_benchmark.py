@@ -18,7 +18,9 @@ from services.forecast_loop.series_store import SeriesStore
 
 
 def row(series: int, seconds: float) -> ScaleRow:
-    return ScaleRow("recorded", series, series - 1, 1.0, 2.0, 0.5, 0.1, seconds - 0.1, 10**6, 10**8)
+    return ScaleRow(
+        "recorded", series, series - 1, 1.0, 2.0, 0.5, 0.1, seconds - 0.1, 10**6, 10**8, 1.0
+    )
 
 
 def test_growth() -> None:
