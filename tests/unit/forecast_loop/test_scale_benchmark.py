@@ -45,7 +45,7 @@ def test_recorded_answers_are_read_as_prometheus_own() -> None:
         reader = QueryReader(query, prometheus, threading.Event())
         report = reader.read(store, told.now_seconds)
     assert abs(told.now_seconds - time.time()) < 5
-    assert (report.series, report.requests) == (2_500, 4)
+    assert (report.series, report.answers) == (2_500, 4)
     assert not report.oddities.counts
     assert np.isfinite(store.values[: len(store)]).all()
     index = store.row(("c0001", "group-001234"))
