@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from clients.results import Array
-from contract.errors import PresageError, QueryError
+from contract.errors import (
+    DeadlineExceededError,
+    PresageError,
+    QueryError,
+    ServerUnavailableError,
+)
 from services.forecast_loop.config import LARGEST_OF_UNIT, Query
 from services.forecast_loop.grid import Grid
 from services.forecast_loop.prometheus import Prometheus
@@ -21,6 +27,10 @@ MOST_POINTS = 11_000
 """Prometheus' own limit of points a series and request."""
 MOST_SAMPLES = 1_500_000
 """Of one answer: about 50 MB of JSON, and well below Prometheus' --query.max-samples."""
+MOST_UNANSWERED = 3
+"""Requests in vain, with all their attempts, before Prometheus is taken to be away: the timeouts of
+fifty shards one after the other would last for half an hour.
+"""
 _SUSPECT_SHARE = 0.5
 """Of the newest values beyond what the unit allows, before the unit is suspect."""
 
@@ -31,19 +41,25 @@ class StoppedError(Exception):
 
 @dataclass
 class ReadReport:
-    """``series``: how many have points now. ``failures``: requests that failed beside good ones."""
+    """``series``: how many have points now. ``answers``, ``failures``: of the requests."""
 
     series: int = 0
-    requests: int = 0
+    answers: int = 0
     joined: int = 0
     oddities: Oddities = field(default_factory=Oddities)
     failures: list[PresageError] = field(default_factory=list)
+    failed_shards: set[str] = field(default_factory=set)
+
+    @property
+    def is_hopeless(self) -> bool:
+        away = (ServerUnavailableError, DeadlineExceededError)
+        return sum(isinstance(error, away) for error in self.failures) >= MOST_UNANSWERED
 
 
 class QueryReader:
     """Reads the whole window at first, then only what is new, and one step again that may have
     been incomplete. A shard in which a series is new is read once more as a whole: the series may
-    be older than its first sight (Prometheus was away, a shard failed).
+    be older than its first sight (Prometheus was away). So is a shard that failed the last time.
 
     Series that are scraped more often than the step are sampled: query_range gives the newest value
     before each moment. Who wants their mean asks for it: ``avg_over_time(metric[5m])``.
@@ -54,6 +70,7 @@ class QueryReader:
         self._prometheus = prometheus
         self._stop = stop
         self._read_until: int | None = None
+        self._owed: set[str] = set()  # shards to be read as a whole: something of them failed
         self._shards_in_all = 1
         self._is_checked = False
 
@@ -75,14 +92,14 @@ class QueryReader:
         shards = self._shards(window)
         self._shards_in_all = len(shards)
         newcomers = self._merge(store, grid, shards, report)
-        if newcomers and grid != window:
-            self._merge(store, window, newcomers, report)
+        owed = {*self._owed, *newcomers} - report.failed_shards
+        if owed and grid != window:
+            self._merge(store, window, sorted(owed), report)
+        if not report.answers and report.failures:
+            raise report.failures[0]
+        self._read_until = window.end_seconds
+        self._owed = report.failed_shards
         report.series = len(store.fresh_rows())
-        if report.failures:
-            if len(report.failures) >= report.requests:
-                raise report.failures[0]
-        else:
-            self._read_until = window.end_seconds
         if not report.series and not report.failures:
             raise self._nothing(report, window)
         self._judge_unit(store, report)
@@ -101,15 +118,14 @@ class QueryReader:
             for piece in grid.pieces(self._points_a_request(store, grid)):
                 store.begin()
                 is_newest = piece.end_seconds == grid.end_seconds
-                jobs = [pool.submit(self._ask, shard, piece) for shard in shards]
+                jobs = deque(pool.submit(self._ask, shard, piece, report) for shard in shards)
+                answered = 0
                 try:
-                    for shard, job in zip(shards, jobs, strict=True):
-                        report.requests += 1
-                        try:
-                            answer = job.result()
-                        except PresageError as error:
-                            report.failures.append(error)
+                    for shard in shards:
+                        answer = jobs.popleft().result()  # forgotten once it is merged
+                        if answer is None:
                             continue
+                        answered += 1
                         joined = self._take(store, answer, piece, is_newest, report)
                         report.joined += joined
                         if joined:
@@ -117,8 +133,9 @@ class QueryReader:
                 finally:
                     for job in jobs:
                         job.cancel()
-                if len(report.failures) == len(shards):
-                    break  # Prometheus is away: its other pieces would only be waited for
+                report.answers += answered
+                if report.is_hopeless or not answered:
+                    break  # the older pieces would only be waited for in vain
         return newcomers
 
     def _take(
@@ -135,10 +152,19 @@ class QueryReader:
             report.oddities.add("prometheus_warning", words)
         return store.merge(answer.labels, piece, answer.values, report.oddities, may_join=is_newest)
 
-    def _ask(self, shard: str, piece: Grid) -> RangeAnswer:
+    def _ask(self, shard: str, piece: Grid, report: ReadReport) -> RangeAnswer | None:
+        """None: it failed, which is in the report, or others failed too often to try."""
         if self._stop.is_set():
             raise StoppedError
-        return self._prometheus.query_range(self.query.with_matcher(shard), piece)
+        if report.is_hopeless:
+            report.failed_shards.add(shard)
+            return None
+        try:
+            return self._prometheus.query_range(self.query.with_matcher(shard), piece)
+        except PresageError as error:
+            report.failures.append(error)
+            report.failed_shards.add(shard)
+            return None
 
     def _points_a_request(self, store: SeriesStore, grid: Grid) -> int:
         """How much of the grid one request may ask for, as far as the series can be counted."""

@@ -110,7 +110,6 @@ class World:
     _loop: subprocess.Popen[bytes] | None = None
 
     def start(self, stack: contextlib.ExitStack) -> None:
-        program("prometheus")
         self.source = stack.enter_context(MetricsEndpoint(self._metrics))
         stack.enter_context(self.webhook)
         self.alertmanager = stack.enter_context(
@@ -221,6 +220,8 @@ def triton(
     tmp_path_factory: pytest.TempPathFactory, repository_root: Path
 ) -> Iterator[EmbeddedServer]:
     """A real tritonserver with a stand-in model; tests leave it running, on its port."""
+    for name in ("prometheus", "prometheus-pushgateway", "prometheus-alertmanager"):
+        program(name)
     folder = tmp_path_factory.mktemp("slope_forecaster")
     write_slope_forecaster(folder / "repository/metric_forecast_12h", CONTEXT, HORIZON)
     settings = ServerSettings(

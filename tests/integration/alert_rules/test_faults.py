@@ -155,6 +155,10 @@ def test_two_hours_of_faults(make_world: Callable[..., World], proxy: FaultyProx
         with fault("answers do not come in time", 2):
             proxy.fault = lambda path: time.sleep(3)
             after.append(lambda: setattr(proxy, "fault", None))
+        with fault("Prometheus hangs", 2):
+            hanging = world.prometheus.paused()
+            hanging.__enter__()
+            after.append(lambda: hanging.__exit__(None, None, None))
         with fault("503", 2):
             proxy.fault = lambda path: (503, b"starting")
             after.append(lambda: setattr(proxy, "fault", None))
@@ -162,9 +166,11 @@ def test_two_hours_of_faults(make_world: Callable[..., World], proxy: FaultyProx
         with fault("a series vanishes", STALE_AFTER + 3, RENEWED_SECONDS + STEP + 1):
             world.usage["comes and goes"] = lambda t: float("nan")
             after.append(lambda: world.usage.update({"comes and goes": calm}))
-        with fault("Prometheus hangs for longer than forecasts are good for", STALE_AFTER + 2):
-            world.prometheus._process.send_signal(signal.SIGSTOP)
-            after.append(lambda: world.prometheus._process.send_signal(signal.SIGCONT))
+        with fault("Triton is away for longer than forecasts are good for", STALE_AFTER + 1):
+            world.triton.stop()
+            after.append(world.triton.start)
+            # Prometheus believed as much: the blindness is told while it lasts.
+            world.webhook.wait_for("ForecastStale", seconds=60)
         time.sleep(max(0.0, began + INTERVALS * STEP - time.time()))
     ended = time.time()
     print(f"{ended - began:6.1f} s  the end: {len(watcher.looks)} looks, {watcher.own}")
@@ -179,7 +185,6 @@ def test_two_hours_of_faults(make_world: Callable[..., World], proxy: FaultyProx
     for key in ((errors, "unavailable"), (errors, "deadline"), (errors, "refused")):
         assert watcher.own.get(key, 0) > 0, (key, watcher.own)
     assert watcher.own["ai_forecast_loop_publish_errors_total", "pushgateway"] > 0
-    # Prometheus believed the same: blindness was told, and is over.
     world.webhook.wait_for("ForecastStale", status="resolved", seconds=60)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0

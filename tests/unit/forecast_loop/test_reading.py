@@ -13,7 +13,9 @@ import pytest
 from contract.errors import QueryError, ServerUnavailableError
 from services.forecast_loop import reading as module
 from services.forecast_loop.config import PrometheusSettings, Query
+from services.forecast_loop.grid import Grid
 from services.forecast_loop.prometheus import Prometheus
+from services.forecast_loop.range_answer import RangeAnswer
 from services.forecast_loop.reading import QueryReader, StoppedError, unit_suspicion
 from services.forecast_loop.series_store import SeriesStore
 from tests.unit.forecast_loop.conftest import FakeServer, matrix, refused, success
@@ -186,18 +188,56 @@ def test_a_newcomer_gets_its_past(source: Source, prometheus: Prometheus) -> Non
     assert again == ['m{cluster=~"b"}']  # only the shard that brought it
 
 
+def test_a_newcomers_past_is_owed_until_it_can_be_read(
+    source: Source, prometheus: Prometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.series = {("a", "x", ""): (0, 999)}
+    reader, store = make(prometheus)
+    reader.read(store, NOW)
+    source.series["b", "new", ""] = (90, 999)
+    ask = prometheus.query_range
+    with monkeypatch.context() as patch:
+        busy = ServerUnavailableError("busy")
+
+        def only_short(query: str, grid: Grid) -> RangeAnswer:
+            if grid.points > 4:
+                raise busy
+            return ask(query, grid)
+
+        patch.setattr(prometheus, "query_range", only_short)
+        assert reader.read(store, NOW + STEP).failures == [busy]
+    reader.read(store, NOW + 2 * STEP)
+    assert held(store, "b", "new") == list(range(93, 103))
+
+
 def test_a_failed_shard_is_made_up_for(source: Source, prometheus: Prometheus) -> None:
     source.series = {("a", "x", ""): (0, 999), ("b", "x", ""): (0, 999)}
     reader, store = make(prometheus, shard_by="cluster", shard_values=1)
     reader.read(store, NOW)
     source.refused['"b"'] = refused(422, "too many samples")
-    report = reader.read(store, NOW + STEP)
-    assert [getattr(error, "reason", "") for error in report.failures] == ["refused"]
-    assert np.isnan(held(store, "b", "x")[-1])
-    reader.read(store, NOW + 2 * STEP)
+    for cycle in (1, 2):
+        report = reader.read(store, NOW + cycle * STEP)
+        assert {getattr(error, "reason", "") for error in report.failures} == {"refused"}
+        assert np.isnan(held(store, "b", "x")[-1])
     source.refused.clear()
-    reader.read(store, NOW + 3 * STEP)
+    source.server.asked.clear()
+    assert not reader.read(store, NOW + 3 * STEP).failures
     assert held(store, "b", "x") == list(range(94, 104))
+    # The others were not read again for its sake.
+    assert [start for query, start, _ in source.ranges if '"a"' in query] == [102]
+    source.server.asked.clear()
+    reader.read(store, NOW + 4 * STEP)
+    assert [start for _, start, _ in source.ranges] == [103, 103, 103]
+
+
+def test_a_shard_that_fails_at_first_is_made_up_for(source: Source, prometheus: Prometheus) -> None:
+    source.series = {("a", "x", ""): (0, 999), ("b", "x", ""): (0, 999)}
+    reader, store = make(prometheus, shard_by="cluster", shard_values=1)
+    source.refused['"b"'] = refused(422, "too many samples")
+    assert reader.read(store, NOW).series == 1
+    source.refused.clear()
+    assert reader.read(store, NOW + STEP).series == 2
+    assert held(store, "b", "x") == list(range(92, 102))
 
 
 def test_all_shards_failing_is_the_query_failing(source: Source, prometheus: Prometheus) -> None:
@@ -209,6 +249,20 @@ def test_all_shards_failing_is_the_query_failing(source: Source, prometheus: Pro
     source.refused.clear()
     reader.read(store, NOW + STEP)
     assert held(store, "a", "x") == list(range(92, 102))
+
+
+def test_a_prometheus_that_is_away_is_not_asked_shard_by_shard(
+    source: Source, prometheus: Prometheus
+) -> None:
+    source.series = {(f"c{i}", "x", ""): (0, 999) for i in range(8)}
+    source.refused["m"] = refused(503, "busy")
+    reader, store = make(prometheus, shard_by="cluster", shard_values=1)
+    with pytest.raises(ServerUnavailableError, match="busy"):
+        reader.read(store, NOW)
+    # Three in vain, and the one that the other thread had begun meanwhile.
+    assert module.MOST_UNANSWERED <= len(source.ranges) <= module.MOST_UNANSWERED + 1
+    source.refused.clear()
+    assert reader.read(store, NOW).series == 8
 
 
 @pytest.mark.parametrize(

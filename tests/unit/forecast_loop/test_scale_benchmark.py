@@ -18,7 +18,9 @@ from services.forecast_loop.series_store import SeriesStore
 
 
 def row(series: int, seconds: float) -> ScaleRow:
-    return ScaleRow("recorded", series, series - 1, 1.0, 2.0, 0.5, 0.1, seconds - 0.1, 10**6, 10**8)
+    return ScaleRow(
+        "recorded", series, series - 1, 1.0, 2.0, 0.5, 0.1, seconds - 0.1, 10**6, 10**8, 1.0
+    )
 
 
 def test_growth() -> None:
@@ -43,7 +45,7 @@ def test_recorded_answers_are_read_as_prometheus_own() -> None:
         reader = QueryReader(query, prometheus, threading.Event())
         report = reader.read(store, told.now_seconds)
     assert abs(told.now_seconds - time.time()) < 5
-    assert (report.series, report.requests) == (2_500, 4)
+    assert (report.series, report.answers) == (2_500, 4)
     assert not report.oddities.counts
     assert np.isfinite(store.values[: len(store)]).all()
     index = store.row(("c0001", "group-001234"))
