@@ -230,4 +230,45 @@ def judge(watcher: Watcher, faults: list[Fault]) -> None:
         problems.append("a series that vanished took others along")
     if any("comes and goes" in look.forecast for look in others[-4:]):
         problems.append("a series that vanished is still forecast")
-    assert not problems, "\n".join(problems[:20])
+    assert not problems, "\n".join([*problems[:10], "…", *problems[-10:]])
+
+
+def pages(*, seconds: int = 100, gone: tuple[int, int] = (30, 63)) -> list[Look]:
+    """What a good loop shows: renewed every interval; one series is gone for a while."""
+    found = []
+    for quarter in range(4 * seconds):
+        at = quarter * LOOK_EVERY
+        made = dict.fromkeys(GROUPS, float(int(at) // STEP * STEP))
+        if gone[0] <= at < gone[1]:
+            del made["comes and goes"]
+        found.append(Look(at, made, frozenset(made)))
+    return found
+
+
+def spoilt(look: Look, group: str, made: float | None) -> Look:
+    timestamps = look.made | {group: made} if made is not None else dict(look.made)
+    if made is None:
+        timestamps.pop(group, None)
+    return Look(look.at, timestamps, frozenset(timestamps))
+
+
+@pytest.mark.parametrize(
+    ("says", "spoil"),
+    [
+        (None, lambda look: look),
+        ("is 21.0 s old", lambda look: spoilt(look, "calm", look.at - 21)),
+        ("'calm'} missing", lambda look: spoilt(look, "calm", None) if look.at > 90 else look),
+        ("renewed inf", lambda look: spoilt(look, "calm", 59.0) if look.at > 60 else look),
+        ("still forecast", lambda look: spoilt(look, "comes and goes", look.at - 1)),
+        ("took others", lambda look: spoilt(look, "calm", None) if look.at > 30 else look),
+    ],
+)
+def test_the_watch_is_no_sleeper(says: str | None, spoil: Callable[[Look], Look]) -> None:
+    watcher = Watcher("", looks=[spoil(look) for look in pages()])
+    faults = [Fault("a series vanishes", 20.0, RENEWED_SECONDS, 60.0)]
+    if says is None:
+        judge(watcher, faults)
+    else:
+        with pytest.raises(AssertionError) as caught:
+            judge(watcher, faults)
+        assert says in str(caught.value.args[0])
