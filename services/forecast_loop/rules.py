@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from contract.errors import ConfigError
 from services.forecast_loop.alert_rules_loop import loop_rules
@@ -93,32 +96,23 @@ def _left_over(wanted: dict[str, str], folder: Path) -> list[Path]:
 
 
 def _file(group: str, config: LoopConfig, rules: list[Rule]) -> str:
-    lines = [
-        f"{_MARK}: change the settings, not this file.",
-        "groups:",
-        f"  - name: {json.dumps(group)}",
-        f"    interval: {evaluation_interval(config)}",
-        "    rules:",
-    ]
-    for rule in rules:
-        lines += _rule_lines(rule)
-    return "\n".join(lines) + "\n"
+    content = {"name": group, "interval": evaluation_interval(config), "rules": rules}
+    text = yaml.dump(
+        {"groups": [content]}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf
+    )
+    return f"{_MARK}: change the settings, not this file.\n{text}"
 
 
-def _rule_lines(rule: Rule) -> list[str]:
-    """YAML of one rule; texts are quoted as JSON, which is YAML."""
-    lines: list[str] = []
-    for key, value in rule.items():
-        if isinstance(value, dict):
-            lines.append(f"{key}:")
-            lines += [f"  {name}: {_quoted(text)}" for name, text in value.items()]
-        elif key == "expr":
-            lines += [f"{key}: |-", *(f"  {line}" for line in str(value).splitlines())]
-        else:
-            lines.append(f"{key}: {value}")
-    first, *rest = lines
-    return [f"      - {first}", *(f"        {line}" for line in rest)]
+class _Dumper(yaml.SafeDumper):
+    """Expressions of several lines stay as they are read; nothing is an alias of another."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
-def _quoted(text: object) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)

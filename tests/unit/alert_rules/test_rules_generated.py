@@ -85,7 +85,7 @@ def test_durations_follow_the_interval():
         **{"threshold": 1, "step": "1s", "linear_window": "60s", "min_points": 10},
     )
     text = rule_files(settings)["m.yml"]
-    assert "    interval: 2s\n" in text
+    assert "  interval: 2s\n" in text
     found = rules_of(settings)
     assert found["ForecastDualConfirmed"]["for"] == "4s"
     assert found["ForecastDualConfirmed"]["keep_firing_for"] == "5s"
