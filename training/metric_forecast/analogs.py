@@ -142,6 +142,11 @@ def _futures(
     future = torch.gather(filled, 1, index.flatten(1)).reshape(index.shape)
     future = future + patch.level_share * (filled[:, -1:] - then).unsqueeze(1)
     ordered, order = torch.sort(future, -1)
+    # Counted from one of them: equal neighbours then have no spread at all, not one of rounding.
+    # Where none is reachable, any of them would be a choice.
+    reached = (weight.amax(-1, keepdim=True) > 0).to(weight.dtype).unsqueeze(1)
+    middle = ordered[..., number // 2 : number // 2 + 1] * reached
+    ordered = ordered - middle
     share = torch.gather(weight.unsqueeze(1).expand_as(order), -1, order)
     share = share / share.sum(-1, keepdim=True).clamp(min=1e-9)
     until = torch.cumsum(share, -1)
@@ -153,4 +158,6 @@ def _futures(
 
     median = between(*_MIDDLE)
     spread = (share * (ordered - median.unsqueeze(-1)).abs()).sum(-1)
-    return median, spread, between(*_LOW) - median, between(*_HIGH) - median
+    low = (between(*_LOW) - median).clamp(max=0.0)
+    high = (between(*_HIGH) - median).clamp(min=0.0)
+    return middle.squeeze(-1) + median, spread, low, high

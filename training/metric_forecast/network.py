@@ -28,6 +28,8 @@ from training.metric_forecast.settings import ForecastSettings
 from training.metric_forecast.window import compress
 
 _RESIDUAL_SHARE = 0.3
+# In errors of the best expert.
+_LARGEST_RESIDUAL = 2.0
 _EXPERT_DROPOUT = 0.15
 
 
@@ -86,7 +88,9 @@ class Decoder(nn.Module):
         weights = torch.softmax(logits, -1)
         # Nothing has moved: the forecast is that value, to the last digit.
         unit = evidence.scale * evidence.moves
-        residual = _RESIDUAL_SHARE * unit * decided[..., self.size]
+        # Where some expert is hardly ever wrong, there is little to add to it.
+        room = torch.minimum(unit, _LARGEST_RESIDUAL * evidence.best)
+        residual = _RESIDUAL_SHARE * room * decided[..., self.size]
         median = (weights * forecasts).sum(-1) + residual
         if beside is not None:
             median = median + lift * evidence.moves

@@ -130,7 +130,7 @@ def _day_settings(
 
 _DAY_PATCHES = (
     Patch(24, stride=2, decay=0.9, age_penalty=0.3),
-    Patch(36, stride=6, level_share=0.0),
+    Patch(36, stride=6, decay=0.97, level_share=0.0, age_penalty=0.3),
 )
 _SHORT_PATCHES = (
     Patch(3, decay=0.85),

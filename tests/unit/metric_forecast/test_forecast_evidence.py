@@ -169,3 +169,13 @@ def test_window_shorter_than_a_patch_answers_the_last_value():
     row[-2:] = 3.0, 4.0
     _, median = analogs_of(row, Patch(6), [1], [8], 3)
     assert np.isfinite(median).all()
+
+
+def test_neighbours_that_agree_have_no_spread_at_all():
+    """A plateau of a value that is no sum of its shares: rounding is not disagreement."""
+    row = np.zeros(64, dtype=np.float32)
+    row[:15] = row[50:] = 4.4305756e9
+    patch = Patch(6, level_share=0.0)
+    found, median = analogs_of(row, patch, [1, 2], [], 5)
+    assert float(found.spread.max()) == 0
+    np.testing.assert_array_equal(median, np.float32(4.4305756e9))
