@@ -196,6 +196,32 @@ def test_one_series_needs_no_list_around_it(series: object) -> None:
     np.testing.assert_array_equal(values, [[1, np.nan, 3.5, 4]])
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("context_length", [4, 9, 30])
+def test_a_matrix_is_read_as_its_rows_are(kind: type, context_length: int) -> None:
+    random = np.random.default_rng(0)
+    matrix = random.normal(0, 1e6, (5000, 9)).astype(kind)
+    matrix[random.random(matrix.shape) < 0.4] = np.nan
+    matrix[3, 2], matrix[4, 8], matrix[6] = np.inf, -np.inf, np.nan
+    if kind is np.float64:
+        matrix[5, 1] = 1e300
+    together = make_windows(
+        matrix, step_seconds=300, context_length=context_length, on_error="skip"
+    )
+    alone = make_windows(
+        [list(row) for row in matrix],
+        step_seconds=300,
+        context_length=context_length,
+        on_error="skip",
+    )
+    np.testing.assert_array_equal(together.values, alone.values)
+    assert together.errors == alone.errors
+    assert 3 <= len(together.errors) < 1000
+    first = min(together.errors)
+    with pytest.raises(SeriesError, match=f"series {first}[, ]"):
+        make_windows(matrix, step_seconds=300, context_length=context_length)
+
+
 def test_answers_are_put_beside_their_series() -> None:
     signature = ForecastSignature("m", 3, 2, (0.1, 0.5), ("lstm", "last"), "input", 1)
     windows = make_windows(
