@@ -88,8 +88,9 @@ class Decoder(nn.Module):
         weights = torch.softmax(logits, -1)
         # Nothing has moved: the forecast is that value, to the last digit.
         unit = evidence.scale * evidence.moves
-        # Where some expert is hardly ever wrong, there is little to add to it.
-        room = torch.minimum(unit, _LARGEST_RESIDUAL * evidence.best)
+        # Where some expert is hardly ever wrong, there is little to add to it. Training has more
+        # room: held to this there, it learns less (machines at 12 h: .372 against .358).
+        room = unit if self.training else torch.minimum(unit, _LARGEST_RESIDUAL * evidence.best)
         residual = _RESIDUAL_SHARE * room * decided[..., self.size]
         median = (weights * forecasts).sum(-1) + residual
         if beside is not None:
