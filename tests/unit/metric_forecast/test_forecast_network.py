@@ -70,14 +70,29 @@ def test_the_members_mean_answers():
     np.testing.assert_allclose(ask(together, rows)[0], np.mean(alone, 0), rtol=1e-5)
 
 
+def test_the_residual_answers_no_more_than_the_best_expert_was_wrong():
+    """A perfect day after day: nothing to add, whatever the network would like to."""
+    row = np.tile(noise(1, SEASON)[0], 5)[: LASTING.context_length]
+    network = make(LASTING)
+    with torch.no_grad():
+        for member in network.core.members:
+            member.decide.bias[member.size] = 5.0
+    evidence = evidence_of(network, row)
+    assert float(evidence.best.max()) < 1e-3 * float(evidence.scale.min())
+    with torch.inference_mode():
+        assert float(network.core(evidence)[2].abs().max()) < 1e-2 * float(evidence.scale.min())
+    network.core.train()
+    assert float(network.core(evidence)[2].min()) > float(evidence.scale.min())
+
+
 def test_in_training_each_member_answers_its_own_rows():
     rows = noise(6, LASTING.context_length)
     network = make(LASTING)
     evidence = evidence_of(network, rows)
     for member in network.core.members:
         member.drop.p = 0.0
-    single = network.core.members[1](evidence)[2]
     network.core.train()
+    single = network.core.members[1](evidence)[2]
     assert torch.allclose(network.core(evidence)[2][2:4], single[2:4], atol=1e-6)
     assert not torch.allclose(network.core(evidence)[2][:2], single[:2], atol=1e-6)
 
