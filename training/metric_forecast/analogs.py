@@ -74,7 +74,9 @@ def find_analogs(
     those up to ``reaches[1]`` before it: each has seen what it is asked.
     """
     if not patches:
-        nothing = window.filled.new_zeros(len(window.filled), len(near) + len(far), 0)
+        # From the window itself: in an exported graph the batch is not a number.
+        steps = len(near) + len(far)
+        nothing = window.filled[:, :1].unsqueeze(-1).expand(-1, steps, 1)[..., :0]
         return Analogs(nothing, nothing, nothing, nothing)
     groups = [
         (steps, reach) for steps, reach in zip((near, far), reaches, strict=True) if len(steps)
