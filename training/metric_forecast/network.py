@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from training.metric_forecast.companion_branch import CompanionBranch
 from training.metric_forecast.evidence import FACTS, Evidence, find_evidence
-from training.metric_forecast.experts import between
+from training.metric_forecast.experts import SEASONAL, between
 from training.metric_forecast.graph import COMPANIONS, SOURCES, sources_of
 from training.metric_forecast.settings import ForecastSettings
 from training.metric_forecast.window import compress
@@ -31,6 +31,8 @@ _RESIDUAL_SHARE = 0.3
 # In errors of the best expert.
 _LARGEST_RESIDUAL = 2.0
 _EXPERT_DROPOUT = 0.15
+# Outweighs a record as bad as the last value's: what a day without a record is given.
+_TRUSTED = 4.0
 
 
 class Decoder(nn.Module):
@@ -56,6 +58,10 @@ class Decoder(nn.Module):
         with torch.no_grad():
             self.decide.weight *= 0.1
             self.decide.bias.zero_()
+            if settings.experts.seasonal_days == 1:
+                # One day cannot be judged by the day before it, so it starts trusted.
+                for i, group in enumerate(settings.experts.groups):
+                    self.decide.bias[i] = _TRUSTED if group == SEASONAL else 0.0
         # Last, so that the plain part starts from the same weights with it and without.
         if settings.companions:
             self.companions = CompanionBranch(len(settings.judged_steps), 96)

@@ -14,6 +14,8 @@ from training.spec import Arrays, Decisions, Padding, Parity
 if TYPE_CHECKING:
     from training.artifact import Artifact
 
+# What counts as above: so much of the window's spread, and so many of float32's last digits.
+_ABOVE_SHARE, _ABOVE_DIGITS = 1e-5, 5e-7
 _MISSING_SHARE: dict[Padding, float] = {"none": 0.0, "half": 0.5, "most": 0.9}
 
 
@@ -50,7 +52,8 @@ def parity_inputs(artifact: Artifact, batch: int, length: int, padding: Padding)
 
 def decide(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> Decisions:
     """Two decisions a row: which expert speaks, and whether the median ends above the window's
-    95th percentile (what an alert asks).
+    95th percentile (what an alert asks) by more than rounding: on a plateau the forecast *is* the
+    threshold, and the last bit of either would be the decision.
 
     The margin of the alert is its distance in units of the window's spread. The margin of the
     expert is 0, "not known": it is the gap of two back-test errors, which stay inside the graph.
@@ -62,11 +65,12 @@ def decide(manifest: Manifest, inputs: Arrays, outputs: Arrays) -> Decisions:
     safe = np.where(known[:, None], series, 0.0)
     threshold = np.nanquantile(safe, 0.95, axis=1)
     spread = np.nanmax(safe, axis=1) - np.nanmin(safe, axis=1)
-    distance = np.abs(median - threshold)
+    above = threshold + _ABOVE_SHARE * spread + _ABOVE_DIGITS * np.abs(threshold)
+    distance = np.abs(median - above)
     margin = np.where(spread > 0, distance / np.where(spread > 0, spread, 1.0), distance)
     source = outputs["source"].reshape(-1).astype(np.int64)
     return Decisions(
-        values=np.stack([source, (median > threshold).astype(np.int64)], axis=1),
+        values=np.stack([source, (median > above).astype(np.int64)], axis=1),
         margins=np.stack([np.zeros_like(margin), np.nan_to_num(margin)], axis=1),
     )
 

@@ -102,7 +102,7 @@ SPEC = ModelSpec(
     add_predict_arguments=_add_predict_arguments,
     predict=_predict,
     golden_questions=golden_questions,
-    quick={"epochs": 0.5},
+    quick={"epochs": 0.35},
     benchmarks={
         "metric_forecast": Benchmark(
             "forecast error on held-out parts of every series, beside simple and classical methods",
