@@ -51,6 +51,13 @@ class Evidence(NamedTuple):
     residuals: Tensor
     companions: CompanionEvidence | None = None
 
+    @property
+    def every_forecast(self) -> Tensor:
+        """(batch, steps, experts), the companions' last if there are any."""
+        if self.companions is None:
+            return self.forecasts
+        return torch.cat([self.forecasts, self.companions.forecast.unsqueeze(-1)], -1)
+
 
 @torch.no_grad()
 def find_evidence(
@@ -88,7 +95,10 @@ def find_evidence(
         settings.neighbours,
     )
     judged = origins_of(settings, window, season_length)
-    week, day, counts, residuals = _judge(settings, judged, experts, ahead, movement)
+    judged_steps = torch.tensor(settings.judged_steps, device=ahead.device)
+    mix = between(judged_steps, ahead)
+    forecasts_then = experts.at(judged.origins, judged_steps)
+    week, day, counts, residuals = _judge(settings, judged, forecasts_then, mix, movement)
 
     # The last value is the first expert: its error is the natural unit at each step ahead.
     scale = torch.maximum(torch.maximum(week[..., 0], 0.05 * movement), floor)
@@ -109,7 +119,6 @@ def find_evidence(
     beside = None
     if companions is not None:
         flat = Scales(*(of[..., 0] for of in (unit, best, best_day, least)))
-        mix = between(torch.tensor(settings.judged_steps, device=ahead.device), ahead)
         found = regress(window, season_length, companions, judged, settings.judged_steps)
         beside = companion_evidence(found, mix, flat, window.filled[:, -1:])
     relative = compress((forecasts - window.filled[:, -1:].unsqueeze(-1)) / unit)
@@ -159,14 +168,15 @@ def find_evidence(
 
 
 def _judge(
-    settings: ForecastSettings, at: Origins, experts: Experts, ahead: Tensor, movement: Tensor
+    settings: ForecastSettings, at: Origins, forecasts: Tensor, mix: Tensor, movement: Tensor
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
     """Mean absolute errors over the window's earlier origins and over the last day's, each
     (batch, steps, experts); how many points each is of (batch, steps); and the signed errors
     (batch, origins, experts × judged), oldest first, 0 where unknown.
+
+    forecasts: (batch, origins, judged, experts), made at those origins
+    mix: (steps, judged), how the judged steps weigh at those ahead
     """
-    judged = torch.tensor(settings.judged_steps, device=ahead.device)
-    forecasts = experts.at(at.origins, judged)
     there, recent = at.there.unsqueeze(-1), at.recent.unsqueeze(-1)
     errors = (at.truth.unsqueeze(-1) - forecasts) * there
     absolute = errors.abs()
@@ -175,7 +185,6 @@ def _judge(
     of_day = (absolute * recent).sum(1) / points_day.clamp(min=1.0)
     of_day = torch.where(points_day > 0.5, of_day, week)
 
-    mix = between(judged, ahead).to(week.dtype)
     counts = points.squeeze(-1) @ mix.T, points_day.squeeze(-1) @ mix.T
     # In units of the last value's error: what each forecast was worth.
     unit = torch.maximum(week[..., :1], 0.05 * movement.unsqueeze(-1)).unsqueeze(1)

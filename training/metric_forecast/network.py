@@ -61,7 +61,8 @@ class Decoder(nn.Module):
             if settings.experts.seasonal_days == 1:
                 # One day cannot be judged by the day before it, so it starts trusted.
                 for i, group in enumerate(settings.experts.groups):
-                    self.decide.bias[i] = _TRUSTED if group == SEASONAL else 0.0
+                    if group == SEASONAL:
+                        self.decide.bias[i] = _TRUSTED
         # Last, so that the plain part starts from the same weights with it and without.
         if settings.companions:
             self.companions = CompanionBranch(len(settings.judged_steps), 96)
@@ -82,12 +83,10 @@ class Decoder(nn.Module):
         decided = self.decide(hidden)
         logits = decided[..., : self.size]
         logits = logits - (evidence.record * self.trust).sum(-1)
-        forecasts = evidence.forecasts
         if beside is not None:
             logit, lift = self.companions.outlook(hidden, beside)
             logit = logit - (beside.record * self.trust).sum(-1, keepdim=True)
             logits = torch.cat([logits, logit], -1)
-            forecasts = torch.cat([forecasts, beside.forecast.unsqueeze(-1)], -1)
         if self.training:
             dropped = (torch.rand_like(logits) < _EXPERT_DROPOUT).to(logits.dtype)
             logits = logits - 1e4 * dropped
@@ -98,7 +97,7 @@ class Decoder(nn.Module):
         # room: held to this there, it learns less (machines at 12 h: .372 against .358).
         room = unit if self.training else torch.minimum(unit, _LARGEST_RESIDUAL * evidence.best)
         residual = _RESIDUAL_SHARE * room * decided[..., self.size]
-        median = (weights * forecasts).sum(-1) + residual
+        median = (weights * evidence.every_forecast).sum(-1) + residual
         if beside is not None:
             median = median + lift * evidence.moves
         widths = F.softplus(decided[..., self.size + 1 :] - 1.0) * unit.unsqueeze(-1)
@@ -211,11 +210,9 @@ class LSTMForecast(nn.Module):
     def source(self, weights: Tensor, evidence: Evidence, residual: Tensor) -> Tensor:
         """What weighed most over all steps ahead: int32 (batch, 1)."""
         groups = (*self.settings.experts.groups, *(["analogs"] * len(self.settings.patches)))
-        forecasts = evidence.forecasts
         if evidence.companions is not None:
             groups = (*groups, COMPANIONS)
-            forecasts = torch.cat([forecasts, evidence.companions.forecast.unsqueeze(-1)], -1)
-        moved = ((weights * forecasts).sum(-1) - evidence.filled[:, -1:]).abs()
+        moved = ((weights * evidence.every_forecast).sum(-1) - evidence.filled[:, -1:]).abs()
         own = (residual.abs() / (residual.abs() + moved + 1e-3 * evidence.scale)).mean(1)
         mean = weights.mean(1)
         shares = []
