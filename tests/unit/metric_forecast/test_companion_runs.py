@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from contract.errors import InputError
+from tests.fixtures.tiny_forecaster import train_arguments
 from training.artifact import Artifact
 from training.data.source import DataSource
 from training.metric_forecast.benchmark.companion_table import gain
@@ -21,12 +22,6 @@ from training.metric_forecast.train import settings_from
 from training.run import TrainRun
 
 STEPS = 900
-
-
-def arguments(*words: str) -> Namespace:
-    parser = ArgumentParser()
-    SPEC.add_train_arguments(parser)
-    return parser.parse_args(list(words))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +46,9 @@ def train_tiny(path: Path, data: DataSource, *words: str) -> Artifact:
     path.mkdir()
     words = ("--epochs", "0.02", "--seq-len", "48", "--horizon", "4", *words)
     return SPEC.train(
-        TrainRun("metric_forecast", "next", path, data, 0, "cpu", arguments(*words), False, False)
+        TrainRun(
+            "metric_forecast", "next", path, data, 0, "cpu", train_arguments(*words), False, False
+        )
     )
 
 
@@ -72,11 +69,11 @@ def test_the_run_says_that_it_reads_companions(artifact, plain):
     assert manifest.graph.inputs[2].dims == (2, 48)
     assert plain.manifest.preset == "custom_48_4"
     assert len(plain.manifest.graph.inputs) == 2
-    assert settings_from("12h", arguments("--companions", "4"))[0] == "12h_companions"
+    assert settings_from("12h", train_arguments("--companions", "4"))[0] == "12h_companions"
     with pytest.raises(InputError, match="--companions"):
-        settings_from("12h", arguments("--companions", "-1"))
+        settings_from("12h", train_arguments("--companions", "-1"))
     with pytest.raises(InputError, match="preset's name"):
-        settings_from("12h", arguments("--companions", "4", "--name", "12h"))
+        settings_from("12h", train_arguments("--companions", "4", "--name", "12h"))
 
 
 def test_golden_rows_hold_companions_and_their_absence(artifact, plain):

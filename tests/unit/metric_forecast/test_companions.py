@@ -6,11 +6,10 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
-from tests.fixtures.tiny_forecaster import LASTING, SEASON, SHORT, make, noise
+from tests.fixtures.tiny_forecaster import LASTING, SEASON, SHORT, make, noise, onnx_session
 from training.metric_forecast import companion_evidence
 from training.metric_forecast.companions import Companions
 from training.metric_forecast.data import Series, WindowSampler, window_at
@@ -286,29 +285,20 @@ def test_exported_forms_answer_as_eager(settings, tmp_path):
             torch.from_numpy(others.astype(np.float32)),
         )
 
-    names = ["series", "season_length", "companions", "forecast", "source"]
-    path = tmp_path / "model.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(network, inputs_of(2))
-        torch.onnx.export(
-            network,
-            inputs_of(2),
-            str(path),
-            input_names=names[:3],
-            output_names=names[3:],
-            dynamic_axes={name: {0: "batch"} for name in names},
-            opset_version=17,
-            dynamo=False,
-        )
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnx_session(network, inputs_of(2), tmp_path / "model.onnx")
     for batch in (1, 7, 64):
         inputs = inputs_of(batch)
         with torch.inference_mode():
             forecast, source = network(*inputs)
             for expected, got in zip((forecast, source), traced(*inputs), strict=True):
                 torch.testing.assert_close(got, expected, rtol=0, atol=0)
-        feeds = {name: one.numpy() for name, one in zip(names, inputs, strict=False)}
+        feeds = {
+            one.name: tensor.numpy()
+            for one, tensor in zip(session.get_inputs(), inputs, strict=True)
+        }
         answer, chosen = session.run(None, feeds)
         spread = inputs[0].numpy().std(1)[:, None, None]
         assert (np.abs(answer - forecast.numpy()) / spread).max() < 5e-4

@@ -5,11 +5,10 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
-from tests.fixtures.tiny_forecaster import DAY, LASTING, SHORT
+from tests.fixtures.tiny_forecaster import DAY, LASTING, SHORT, onnx_session
 from training.metric_forecast.network import LSTMForecast
 
 SETTINGS = [LASTING, SHORT, DAY]
@@ -37,21 +36,8 @@ def spread_of(series: torch.Tensor) -> np.ndarray:
 def test_onnx_runtime_decides_as_eager(settings, tmp_path):
     torch.manual_seed(0)
     network = LSTMForecast(settings).eval()
-    path = tmp_path / "model.onnx"
-    names = ["series", "season_length", "forecast", "source"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            rows_of(2, settings.context_length),
-            str(path),
-            input_names=names[:2],
-            output_names=names[2:],
-            dynamic_axes={name: {0: "batch"} for name in names},
-            opset_version=17,
-            dynamo=False,
-        )
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    inputs = rows_of(2, settings.context_length)
+    session = onnx_session(network, inputs, tmp_path / "model.onnx")
     for batch in (1, 7, 64):
         series, seasons = rows_of(batch, settings.context_length)
         with torch.inference_mode():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from contract.errors import ArtifactCorruptError, InputError, SeriesError
+from tests.fixtures.tiny_forecaster import train_arguments
 from training.artifact import Artifact
 from training.data.source import DataSource
 from training.metric_forecast.evidence import Evidence
@@ -18,12 +19,6 @@ from training.metric_forecast.predict import checked, forecast_one, load_network
 from training.metric_forecast.spec import SPEC
 from training.metric_forecast.train import scaled_pinball, settings_from
 from training.run import TrainRun
-
-
-def arguments(*words: str) -> Namespace:
-    parser = ArgumentParser()
-    SPEC.add_train_arguments(parser)
-    return parser.parse_args(list(words))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +37,15 @@ def train_tiny(path: Path, data: DataSource, seed: int = 0) -> Artifact:
     words = ("--epochs", "0.02", "--seq-len", "24", "--horizon", "4")
     return SPEC.train(
         TrainRun(
-            "metric_forecast", "next", path, data, seed, "cpu", arguments(*words), False, False
+            "metric_forecast",
+            "next",
+            path,
+            data,
+            seed,
+            "cpu",
+            train_arguments(*words),
+            False,
+            False,
         )
     )
 
@@ -151,11 +154,11 @@ def test_broken_weights_are_named(artifact, tmp_path):
 
 
 def test_run_names():
-    assert settings_from("next", arguments())[0] == "next"
-    name, settings = settings_from("12h", arguments("--without", "lstm,analogs"))
+    assert settings_from("next", train_arguments())[0] == "next"
+    name, settings = settings_from("12h", train_arguments("--without", "lstm,analogs"))
     assert (name, settings.has_lstm, settings.patches) == ("custom_2016_144", False, ())
-    assert settings_from("12h", arguments("--horizon", "72"))[0] == "custom_2016_72"
-    assert settings_from("next", arguments("--horizon", "2", "--name", "mine"))[0] == "mine"
+    assert settings_from("12h", train_arguments("--horizon", "72"))[0] == "custom_2016_72"
+    assert settings_from("next", train_arguments("--horizon", "2", "--name", "mine"))[0] == "mine"
     for words in (
         ["--quantiles", "0.1,0.9"],
         ["--quantiles", "0,0.5"],
@@ -163,7 +166,7 @@ def test_run_names():
         ["--without", "x"],
     ):
         with pytest.raises(InputError):
-            settings_from("next", arguments(*words))
+            settings_from("next", train_arguments(*words))
 
 
 def test_static_graphs_are_the_contract():
