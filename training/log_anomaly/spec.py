@@ -9,6 +9,7 @@ from typing import Any
 from contract.manifest import Front, Graph, Tensor
 from training.artifact import Artifact
 from training.log_anomaly.predict import add_predict_arguments, predict
+from training.log_anomaly.systems import LABELS, SYSTEM_FILES
 from training.run import TrainRun
 from training.spec import ModelSpec, Parity
 from training.text.text_spec import (
@@ -23,7 +24,6 @@ from training.text.text_spec import (
     text_parity_inputs,
 )
 
-LABELS = ("normal", "anomaly")
 MAX_TOKENS = 64
 PRESET = "line"
 
@@ -48,7 +48,14 @@ def front_of(preset: str) -> Front:
 
 def add_train_arguments(parser: ArgumentParser) -> None:
     add_text_train_arguments(
-        parser, epochs=1.5, draws=4_000, max_tokens=MAX_TOKENS, learning_rate=1e-4
+        parser, epochs=4, draws=4_000, max_tokens=MAX_TOKENS, learning_rate=1e-4
+    )
+    parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        metavar="SYSTEM",
+        help=f"train without these systems ({', '.join(file.system for file in SYSTEM_FILES)})",
     )
 
 

@@ -11,18 +11,16 @@ import numpy as np
 from contract.manifest import Quality
 from training.artifact import Artifact, finish_run, write_golden
 from training.data.row_report import RowReport
-from training.log_anomaly.data import (
-    LABELS,
-    Corpus,
-    LogRow,
-    composed_question,
-    load_corpus,
-    make_sampler,
-)
-from training.log_anomaly.keyword_rule import keyword_scores
+from training.log_anomaly.baselines import keyword_scores
+from training.log_anomaly.compose import Composer
+from training.log_anomaly.data import Corpus, Twins, load_corpus, make_sampler, target_of
+from training.log_anomaly.scores import Scores, choose_threshold, evaluate
+from training.log_anomaly.systems import LABELS, NO_FAULT, LogRow
+from training.log_anomaly.vocabulary import GRADES, Language
 from training.loop import seed_everything
 from training.run import TrainRun
 from training.text.encoder import load_encoder
+from training.text.network import LABEL_CLASSES
 from training.text.text_batch import MaskedTokenizer
 from training.text.text_spec import golden_rows
 from training.text.trainer import (
@@ -34,42 +32,45 @@ from training.text.trainer import (
     to_probabilities,
 )
 
-DRAWS_PER_EPOCH = 4_000
+CLASSES_OF_LABEL = {LABELS[0]: list(NO_FAULT), LABELS[1]: ["fault"]}
 GOLDEN_ROWS = 96
-# A threshold outside would alarm on doubt, or stay silent on all but certainty.
-_LOWEST_THRESHOLD, _HIGHEST_THRESHOLD = 0.3, 0.95
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Precision, recall and F1 at one threshold, and average precision over all."""
+class Verdict:
+    """How sure, from which score on, how good: what a run knows after its validation.
 
-    f1: float
-    precision: float
-    recall: float
-    average_precision: float
+    ``agreement``: share of the twins on which both languages decide alike.
+    """
+
+    temperature: float
+    threshold: float
+    scores: np.ndarray
+    model: Scores
+    rule: Scores
+    agreement: float
 
 
 def train_log_anomaly(run: TrainRun) -> Artifact:
     """Train one run; prints F1 and AP beside the keyword rule's.
 
     Raises:
-        EncoderError, DataFileError, ArtifactCorruptError (resume)
+        EncoderError, DataFileError, InputError, ArtifactCorruptError (resume)
     """
     from training.log_anomaly.spec import front_of, graph_of
 
     started = time.monotonic()
     arguments = run.arguments
     report = RowReport(strict=run.strict)
-    corpus = load_corpus(run.data, report, run.seed)
+    corpus = load_corpus(run.data, report, run.seed, arguments.leave_out)
     say = print if run.rank == 0 else _silent
     say(f"log_anomaly: {_describe(corpus, report)}")
     seed_everything(run.seed)
     encoder = load_encoder(
         arguments.encoder,
-        labels=LABELS,
+        labels=GRADES,
         problem_type="single_label_classification",
-        corpus=[row.text for row in corpus.train],
+        corpus=[*(row.text for row in corpus.train), *(m.chinese for m in corpus.messages)],
         report=run.rank == 0,
     )
     settings = TextFitSettings(
@@ -79,30 +80,21 @@ def train_log_anomaly(run: TrainRun) -> Artifact:
         learning_rate=arguments.learning_rate,
         gradient_accumulation=arguments.gradient_accumulation,
     )
-    losses = fit_text_classifier(run, encoder, make_sampler(corpus.train), settings)
+    sampler = make_sampler(corpus.train, corpus.messages)
+    losses = fit_text_classifier(run, encoder, sampler, settings)
     tokenizer = masked_tokenizer(run.path, settings.max_tokens)
-    rows = distinct_rows(corpus.validation, tokenizer)
-    texts = [row.text for row in rows]
-    truth = np.array([row.anomaly for row in rows])
-    logits = predict_logits(encoder.network, tokenizer, texts, progress=run.progress)
-    targets = np.stack([~truth, truth], axis=1).astype(np.float32)
-    temperature = calibrate_temperature(logits, targets, multi_label=False)
-    scores = to_probabilities(logits, temperature, multi_label=False)[:, 1]
-    threshold = choose_threshold(scores, truth)
-    split = "composed states held out" if corpus.generated else "late or held-out signatures"
-    model = evaluate(scores, truth, threshold)
-    rule = evaluate(keyword_scores(texts), truth, 0.5)
-    quality = _quality(model, rule, len(rows), split)
-    say(
-        f"log_anomaly: F1 {model.f1:.3f} (keyword rule {rule.f1:.3f}), "
-        f"precision {model.precision:.3f} ({rule.precision:.3f}), "
-        f"recall {model.recall:.3f} ({rule.recall:.3f}), "
-        f"AP {model.average_precision:.3f} ({rule.average_precision:.3f}) "
-        f"on {len(rows)} rows, {int(truth.sum())} abnormal ({split}); threshold {threshold:.2f}, "
-        f"{time.monotonic() - started:.0f} s"
+    rows = distinct_rows(corpus.held_out_rows(), tokenizer)
+    logits = predict_logits(
+        encoder.network, tokenizer, [row.text for row in rows], progress=run.progress
     )
-    questions = golden_questions_of(corpus, scores, rows, run.seed)
-    write_golden(run.path, _golden(tokenizer, corpus, rows, questions), questions)
+    twins = [
+        predict_logits(encoder.network, tokenizer, texts) for texts in _both_languages(corpus.twins)
+    ]
+    verdict = judge(rows, logits, twins)
+    split = "unseen vocabulary" if corpus.generated else "unseen vocabulary and signatures"
+    say(f"log_anomaly: {describe(verdict, rows)}; {time.monotonic() - started:.0f} s")
+    questions = golden_questions_of(corpus, verdict.scores, rows, run.seed)
+    write_golden(run.path, golden_of(tokenizer, [*rows, *corpus.train], questions), questions)
     return finish_run(
         run.path,
         model=run.model,
@@ -112,18 +104,20 @@ def train_log_anomaly(run: TrainRun) -> Artifact:
         graph=graph_of(run.preset, settings.max_tokens),
         front=front_of(run.preset),
         labels=LABELS,
-        thresholds={LABELS[0]: 1 - threshold, LABELS[1]: threshold},
+        thresholds={LABELS[0]: 1 - verdict.threshold, LABELS[1]: verdict.threshold},
         settings={
             "max_tokens": settings.max_tokens,
-            "temperature": temperature,
+            "temperature": verdict.temperature,
+            LABEL_CLASSES: CLASSES_OF_LABEL,
             "encoder": encoder.source,
             "new_characters": encoder.new_characters,
+            "left_out": sorted(arguments.leave_out),
             "steps": settings.steps,
             "validation_rows": len(rows),
             "final_loss": float(np.mean(losses[-20:])),
         },
         data=corpus.files,
-        quality=quality,
+        quality=quality_of(verdict, len(rows), split),
     )
 
 
@@ -132,71 +126,47 @@ def distinct_rows(rows: Sequence[LogRow], tokenizer: MaskedTokenizer) -> list[Lo
     return list({tokenizer.mask(row.message): row for row in reversed(rows)}.values())[::-1]
 
 
-def evaluate(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Scores:
-    """F1 of "score at or above threshold" and average precision; truth bool (rows,)."""
-    alarm = scores >= threshold
-    hits = int((alarm & truth).sum())
-    precision = hits / max(1, int(alarm.sum()))
-    recall = hits / max(1, int(truth.sum()))
-    f1 = 2 * precision * recall / max(1e-12, precision + recall)
-    return Scores(f1, precision, recall, average_precision(scores, truth))
-
-
-def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Σ precision × recall gained, going down the scores; equal scores count as one step."""
-    if not truth.any():
-        return 0.0
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(truth[order])
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    precision = hits[last] / (last + 1)
-    gained = np.diff(np.concatenate([[0], hits[last]])) / truth.sum()
-    return float((precision * gained).sum())
-
-
-def choose_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The threshold of best F1, half-way between the scores on its two sides."""
-    if not truth.any() or truth.all():
-        return 0.5
-    ordered = np.unique(scores)
-    candidates = np.clip(
-        np.concatenate([[0.5], (ordered[1:] + ordered[:-1]) / 2]),
-        _LOWEST_THRESHOLD,
-        _HIGHEST_THRESHOLD,
+def judge(rows: Sequence[LogRow], logits: np.ndarray, twins: Sequence[np.ndarray]) -> Verdict:
+    """Calibrates on the rows and chooses the threshold; ``twins``: logits in both languages."""
+    truth = np.array([row.anomaly for row in rows])
+    grades = np.array([target_of(CLASSES_OF_LABEL[LABELS[int(flag)]]) for flag in truth])  # type: ignore[arg-type]
+    temperature = calibrate_temperature(logits, grades, multi_label=False)
+    scores = fault_scores(logits, temperature)
+    real_normal = np.array([row.system != "vocabulary" and not row.anomaly for row in rows])
+    threshold = choose_threshold(scores, truth, real_normal)
+    english, chinese = (fault_scores(part, temperature) >= threshold for part in twins)
+    rule = keyword_scores([row.text for row in rows])
+    return Verdict(
+        temperature,
+        threshold,
+        scores,
+        evaluate(scores, truth, threshold),
+        evaluate(rule, truth, 0.5),
+        float((english == chinese).mean()) if len(english) else 1.0,
     )
-    f1 = [evaluate(scores, truth, float(candidate)).f1 for candidate in candidates]
-    return float(candidates[int(np.argmax(f1))])
 
 
-def golden_questions_of(
-    corpus: Corpus, scores: np.ndarray, rows: Sequence[LogRow], seed: int
-) -> list[str]:
-    """A clear fault, a normal line (real where there are any), then Chinese ones."""
-    generator = np.random.default_rng([seed, 23])
-    picked: list[str] = []
-    for anomaly in (True, False):
-        side = [index for index, row in enumerate(rows) if row.anomaly == anomaly]
-        if side:
-            best = max(side, key=lambda i: scores[i] if anomaly else -scores[i])
-            picked.append(rows[best].text)
-        else:
-            picked.append(composed_question(generator, anomaly=anomaly, chinese=False))
-    picked += [composed_question(generator, anomaly=flag, chinese=True) for flag in (True, False)]
-    return picked
+def fault_scores(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """P(fault), float32 (rows,)."""
+    return to_probabilities(logits, temperature, multi_label=False)[:, -1]
 
 
-def _golden(
-    tokenizer: MaskedTokenizer, corpus: Corpus, rows: Sequence[LogRow], questions: Sequence[str]
-) -> dict[str, np.ndarray]:
-    pool = [*rows, *corpus.train]
-    step = max(1, len(pool) // GOLDEN_ROWS)
-    longest = max((row.text for row in pool), key=len)
-    truncated = " ".join([longest] * (1 + tokenizer.max_tokens * 8 // max(1, len(longest))))
-    texts = [*questions, truncated, *(row.text for row in pool[::step][:GOLDEN_ROWS])]
-    return golden_rows(tokenizer, texts)
+def describe(verdict: Verdict, rows: Sequence[LogRow]) -> str:
+    """The figures of a run in one line."""
+    model, rule = verdict.model, verdict.rule
+    return (
+        f"F1 {model.f1:.3f} (keyword rule {rule.f1:.3f}), "
+        f"precision {model.precision:.3f} ({rule.precision:.3f}), "
+        f"recall {model.recall:.3f} ({rule.recall:.3f}), "
+        f"AP {model.average_precision:.3f} ({rule.average_precision:.3f}) on {len(rows)} rows "
+        f"never seen, {sum(row.anomaly for row in rows)} abnormal; languages agree on "
+        f"{verdict.agreement:.1%}; threshold {verdict.threshold:.2f}, "
+        f"temperature {verdict.temperature:.2f}"
+    )
 
 
-def _quality(model: Scores, rule: Scores, rows: int, split: str) -> list[Quality]:
+def quality_of(verdict: Verdict, rows: int, split: str) -> list[Quality]:
+    """The figures of a run for its manifest."""
     return [
         Quality(
             metric=metric,
@@ -208,16 +178,61 @@ def _quality(model: Scores, rule: Scores, rows: int, split: str) -> list[Quality
             split=split,
         )
         for metric, value, baseline in (
-            ("F1", model.f1, rule.f1),
-            ("average precision", model.average_precision, rule.average_precision),
+            ("F1", verdict.model.f1, verdict.rule.f1),
+            (
+                "average precision",
+                verdict.model.average_precision,
+                verdict.rule.average_precision,
+            ),
         )
     ]
 
 
+def golden_questions_of(
+    corpus: Corpus, scores: np.ndarray, rows: Sequence[LogRow], seed: int
+) -> list[str]:
+    """A clear fault, a normal line (real where there are any), then Chinese ones."""
+    composer, generator = Composer(corpus.messages), np.random.default_rng([seed, 23])
+
+    def composed(anomaly: bool, language: Language) -> str:
+        grade = "fault" if anomaly else "routine"
+        return composer.draw(generator, header_share=0.5, grade=grade, language=language).text
+
+    picked: list[str] = []
+    for anomaly in (True, False):
+        side = [
+            index
+            for index, row in enumerate(rows)
+            if row.anomaly == anomaly and row.system != "vocabulary"
+        ]
+        if side:
+            best = max(side, key=lambda i: scores[i] if anomaly else -scores[i])
+            picked.append(rows[best].text)
+        else:
+            picked.append(composed(anomaly, "en"))
+    return [*picked, *(composed(flag, "zh") for flag in (True, False))]
+
+
+def golden_of(
+    tokenizer: MaskedTokenizer, rows: Sequence[LogRow], questions: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Golden rows of the graph: the questions, a line too long, rows from all over the data."""
+    step = max(1, len(rows) // GOLDEN_ROWS)
+    longest = max((row.text for row in rows), key=len)
+    truncated = " ".join([longest] * (1 + tokenizer.max_tokens * 8 // max(1, len(longest))))
+    texts = [*questions, truncated, *(row.text for row in rows[::step][:GOLDEN_ROWS])]
+    return golden_rows(tokenizer, texts)
+
+
+def _both_languages(twins: Sequence[Twins]) -> tuple[list[str], list[str]]:
+    return [pair.english for pair in twins], [pair.chinese for pair in twins]
+
+
 def _describe(corpus: Corpus, report: RowReport) -> str:
+    own = f"{len(corpus.messages):,} messages of the vocabulary"
     if corpus.generated:
-        return f"{len(corpus.train):,} composed rows; no labelled logs in the data"
-    return f"{report.describe()} read, {len(corpus.train):,} distinct kept for training"
+        return f"{own}; no labelled logs in the data"
+    return f"{own}; {report.describe()} read, {len(corpus.train):,} distinct kept for training"
 
 
 def _silent(*_: object) -> None:

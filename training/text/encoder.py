@@ -54,12 +54,16 @@ class EncoderFiles:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A classifier with a fresh head and the tokenizer that masks for it."""
+    """A classifier with a fresh head and the tokenizer that masks for it.
+
+    Token ids from ``known_tokens`` on are not the encoder's own: characters and placeholders.
+    """
 
     network: BertForSequenceClassification
     tokenizer: PreTrainedTokenizerFast
     source: str
     new_characters: int
+    known_tokens: int
 
 
 def find_encoder(name: str = DEFAULT_ENCODER) -> EncoderFiles:
@@ -127,7 +131,7 @@ def load_encoder(
     add_masking(tokenizer, rules)
     network = _read_network(found.folder, labels, problem_type)
     _start_new_tokens(network, plain, tokenizer, characters)
-    return Encoder(network, tokenizer, found.source, len(characters))
+    return Encoder(network, tokenizer, found.source, len(characters), len(plain))
 
 
 def load_tokenizer(folder: Path, *, use_fast: bool = True) -> PreTrainedTokenizerFast:

@@ -17,15 +17,19 @@ from training.loop import Batch, LoopSettings, fit
 from training.run import TrainRun, pick_device
 from training.text.encoder import Encoder
 from training.text.network import ProbabilityClassifier
+from training.text.new_tokens import keep_new_tokens, let_new_tokens_learn
 from training.text.text_batch import Chunk, Classify, MaskedTokenizer
 
 # Drawn at once and sorted by length; one batch of neighbours is taken, so little is padding.
 _POOL_BATCHES = 4
+# Stands for zero where a logarithm is taken.
+_FORBIDDEN = 1e-9
 
 
 @dataclass(frozen=True)
 class TextExample:
-    """``target``: one number per label; one-hot for one of several, any mix for multi-label."""
+    """``target``: one number per label. One of several: 1 for each label it may be (one-hot where
+    it is known). Multi-label: any mix."""
 
     text: str
     target: tuple[float, ...]
@@ -48,8 +52,6 @@ class TextFitSettings:
     gradient_accumulation: int = 1
     learning_rate: float = 5e-5
     label_weights: tuple[float, ...] | None = None
-    # The vocabulary's table is half of the weights: left as it is, a step costs a third less.
-    train_word_embeddings: bool = False
 
     @property
     def steps(self) -> int:
@@ -65,8 +67,7 @@ def fit_text_classifier(
     encoder.tokenizer.save_pretrained(run.path)
     tokenizer = MaskedTokenizer(run.path / "tokenizer.json", max_tokens=settings.max_tokens)
     network = encoder.network
-    words = network.get_input_embeddings()
-    words.weight.requires_grad_(settings.train_word_embeddings)
+    let_new_tokens_learn(network, encoder.known_tokens)
     loop = LoopSettings(
         steps=settings.steps,
         learning_rate=settings.learning_rate,
@@ -82,7 +83,7 @@ def fit_text_classifier(
         run,
         f"{run.model} {run.preset}",
     )
-    words.weight.requires_grad_(True)
+    keep_new_tokens(network)
     if run.rank == 0:
         network.save_pretrained(run.path)
     return losses
@@ -133,7 +134,7 @@ def calibrate_temperature(logits: np.ndarray, targets: np.ndarray, *, multi_labe
     def surprise(temperature: float) -> float:
         if multi_label:
             return float(F.binary_cross_entropy_with_logits(scores / temperature, truth))
-        return float(-(truth * F.log_softmax(scores / temperature, dim=-1)).sum(-1).mean())
+        return float(_partial_surprise(scores / temperature, truth).mean())
 
     grid = np.exp(np.linspace(np.log(0.25), np.log(8.0), 141))
     return float(grid[int(np.argmin([surprise(t) for t in grid]))])
@@ -200,6 +201,16 @@ def _loss(
         weights = None if label_weights is None else targets.new_tensor(label_weights)
         if multi_label:
             return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
-        return F.cross_entropy(logits, targets, weight=weights)
+        surprise = _partial_surprise(logits, targets)
+        if weights is None:
+            return surprise.mean()
+        own = (targets * weights).amax(dim=-1)
+        return (surprise * own).sum() / own.sum()
 
     return loss_of
+
+
+def _partial_surprise(logits: Tensor, allowed: Tensor) -> Tensor:
+    """−log Σ P(allowed) of each row; with one label allowed it is cross-entropy."""
+    kept = logits + allowed.clamp_min(_FORBIDDEN).log()
+    return torch.logsumexp(logits, dim=-1) - torch.logsumexp(kept, dim=-1)

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.errors import DataFileError
+from contract.errors import DataFileError, InputError
 from training.data.row_report import RowReport
 from training.data.source import DataSource
-from training.log_anomaly.data import LogRow, load_corpus, make_sampler, signature
+from training.log_anomaly.data import load_corpus, make_sampler
+from training.log_anomaly.systems import FAULT, NO_FAULT, ROUTINE, LogRow, signature
+from training.log_anomaly.vocabulary import load_messages
 
 BGL_HEADER = "{n} 2005.06.03 R02-M1 2005-06-03-15.42.50.{n} R02-M1 RAS KERNEL FATAL "
 STATES = ("works", "broke")
@@ -53,8 +55,7 @@ def data_folder(tmp_path: Path) -> Path:
 def rows_of(folder: Path, report: RowReport) -> tuple[list[LogRow], list[LogRow]]:
     corpus = load_corpus(DataSource(folder, "folder"), report, 0)
     assert not corpus.generated
-    real = [row for row in corpus.train if not row.group.startswith("composed")]
-    return real, corpus.validation
+    return corpus.train, corpus.validation
 
 
 def test_the_label_column_is_never_input(data_folder: Path) -> None:
@@ -102,19 +103,38 @@ def test_seed_file_alone(tmp_path: Path) -> None:
     path.write_text("\n".join([*lines, "maybe\twhat"]) + "\n", encoding="utf-8")
     report = RowReport()
     corpus = load_corpus(DataSource(path, "file"), report, 0)
-    own = [row for row in (*corpus.train, *corpus.validation) if row.group.startswith("train ")]
+    own = [*corpus.train, *corpus.validation]
+    assert {row.system for row in own} == {"train"}
     assert len(own) == 20
     assert sum(row.anomaly for row in own) == 10
     assert corpus.files[0].path == "train.tsv"
     assert [skipped.line for skipped in report.skipped] == [21]
 
 
-def test_without_data_everything_is_composed() -> None:
+def test_without_data_the_vocabulary_is_all_there_is() -> None:
     corpus = load_corpus(DataSource(None, "generated"), RowReport(), 0)
     assert corpus.generated
-    again = load_corpus(DataSource(None, "generated"), RowReport(), 0)
-    assert corpus.train == again.train
-    assert {row.anomaly for row in corpus.validation} == {True, False}
+    assert load_corpus(DataSource(None, "generated"), RowReport(), 0).twins == corpus.twins
+    assert {row.anomaly for row in corpus.held_out_rows()} == {True, False}
+    assert len(corpus.held_out_rows()) == 2 * len(corpus.twins)
+
+
+def test_a_system_is_left_out_with_its_templates(data_folder: Path) -> None:
+    source = DataSource(data_folder, "folder")
+    corpus = load_corpus(source, RowReport(), 0, ["BGL", "GPU nodes"])
+    systems = {row.system for row in (*corpus.train, *corpus.validation)}
+    assert systems == {"HDFS", "own"}
+    assert not [file for file in corpus.files if "BGL" in file.path or "gpud" in file.path]
+    with pytest.raises(InputError, match="BLG"):
+        load_corpus(source, RowReport(), 0, ["BLG"])
+
+
+def test_a_row_may_be_what_is_known_of_it(data_folder: Path) -> None:
+    train, validation = rows_of(data_folder, RowReport())
+    grades = {(row.system, row.grades) for row in (*train, *validation)}
+    assert ("BGL", FAULT) in grades
+    assert ("BGL", NO_FAULT) in grades
+    assert ("HDFS", ROUTINE) in grades  # its level is INFO
 
 
 def test_signature_ignores_what_varies() -> None:
@@ -123,15 +143,18 @@ def test_signature_ignores_what_varies() -> None:
 
 
 def test_small_groups_are_drawn_more_often_than_their_share() -> None:
-    rows = [LogRow(f"big {i}", False, "big") for i in range(900)]
-    rows += [LogRow(f"small {i}", True, "small") for i in range(9)]
-    drawn = make_sampler(rows)(np.random.default_rng(0), 4000)
-    share = np.mean([example.target[1] > 0.5 for example in drawn])
-    assert share == pytest.approx(3 / 33, abs=0.02)
+    rows = [LogRow(f"big {i}", NO_FAULT, "big") for i in range(900)]
+    rows += [LogRow(f"small {i}", FAULT, "small") for i in range(9)]
+    drawn = make_sampler(rows, load_messages())(np.random.default_rng(0), 6000)
+    own = [example for example in drawn if "big" in example.text or "small" in example.text]
+    assert len(own) / 6000 == pytest.approx(0.35, abs=0.03)
+    share = np.mean([example.target == (0, 0, 1) for example in own])
+    assert share == pytest.approx(3 / 33, abs=0.03)
 
 
 def test_lines_are_drawn_with_and_without_header() -> None:
-    sample = make_sampler([LogRow("unit broke", True, "bgl anomaly", header="HEADER ")])
-    texts = [example.text for example in sample(np.random.default_rng(0), 200)]
+    rows = [LogRow("unit broke", FAULT, "bgl", header="HEADER ")]
+    drawn = make_sampler(rows, load_messages())(np.random.default_rng(0), 400)
+    texts = [example.text for example in drawn if "unit broke" in example.text]
     assert {"unit broke", "HEADER unit broke"} <= set(texts)
     assert all(text.endswith("unit broke") for text in texts)

@@ -13,7 +13,7 @@ from training.artifact import Artifact
 from training.command import main
 from training.log_anomaly.front import Front
 from training.log_anomaly.spec import SPEC
-from training.log_anomaly.train import average_precision, choose_threshold, evaluate
+from training.log_anomaly.scores import average_precision, choose_threshold, evaluate
 from training.text.network import load_classifier
 from training.text.text_batch import FrontError
 from training.text.trainer import eager_classify
@@ -144,8 +144,19 @@ def test_average_precision_and_f1() -> None:
     assert (figures.precision, figures.recall, figures.f1) == (0.5, 0.5, 0.5)
 
 
+NOBODY_SURE = np.zeros(4, bool)
+
+
 def test_threshold_lies_between_the_classes() -> None:
     scores = np.array([0.1, 0.35, 0.62, 0.9])
-    assert choose_threshold(scores, np.array([False, False, True, True])) == pytest.approx(0.5)
-    assert choose_threshold(scores, np.array([False, False, False, True])) == pytest.approx(0.76)
-    assert choose_threshold(scores, np.zeros(4, bool)) == 0.5
+    two, one = np.array([False, False, True, True]), np.array([False, False, False, True])
+    assert choose_threshold(scores, two, NOBODY_SURE) == pytest.approx(0.5)
+    assert choose_threshold(scores, one, NOBODY_SURE) == pytest.approx(0.76)
+    assert choose_threshold(scores, np.zeros(4, bool), NOBODY_SURE) == 0.5
+
+
+def test_threshold_alarms_on_nothing_that_is_surely_normal() -> None:
+    scores = np.array([0.6, 0.7, 0.8, 0.85])
+    truth = np.array([True, False, True, True])
+    assert choose_threshold(scores, truth, NOBODY_SURE) < 0.6
+    assert 0.7 < choose_threshold(scores, truth, ~truth) < 0.8

@@ -1,0 +1,76 @@
+"""Figures of a ranking and of a threshold: precision, recall, F1, average precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# A threshold outside would alarm on doubt, or stay silent on all but certainty.
+LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.5, 0.95
+FALSE_ALARMS_ALLOWED = 0.005
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Precision, recall and F1 at one threshold, and average precision over all."""
+
+    f1: float
+    precision: float
+    recall: float
+    average_precision: float
+
+
+def evaluate(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Scores:
+    """F1 of "score at or above threshold" and average precision; truth bool (rows,)."""
+    alarm = scores >= threshold
+    hits = int((alarm & truth).sum())
+    precision = hits / max(1, int(alarm.sum()))
+    recall = hits / max(1, int(truth.sum()))
+    f1 = 2 * precision * recall / max(1e-12, precision + recall)
+    return Scores(f1, precision, recall, average_precision(scores, truth))
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Σ precision × recall gained, going down the scores; equal scores count as one step."""
+    if not truth.any():
+        return 0.0
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(truth[order])
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    precision = hits[last] / (last + 1)
+    gained = np.diff(np.concatenate([[0], hits[last]])) / truth.sum()
+    return float((precision * gained).sum())
+
+
+def bootstrap_interval(
+    scores: np.ndarray, truth: np.ndarray, *, draws: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """The middle 90% of average precision over resampled rows."""
+    generator = np.random.default_rng(seed)
+    values = []
+    for _ in range(draws):
+        chosen = generator.integers(len(truth), size=len(truth))
+        values.append(average_precision(scores[chosen], truth[chosen]))
+    low, high = np.quantile(values, [0.05, 0.95])
+    return float(low), float(high)
+
+
+def choose_threshold(scores: np.ndarray, truth: np.ndarray, sure_normal: np.ndarray) -> float:
+    """The threshold of best F1, half-way between the scores on its two sides, among those that
+    alarm on at most ``FALSE_ALARMS_ALLOWED`` of ``sure_normal`` (rows that real systems call
+    normal; bool (rows,))."""
+    if not truth.any() or truth.all():
+        return LOWEST_THRESHOLD
+    ordered = np.unique(scores)
+    candidates = np.clip(
+        np.concatenate([[0.5], (ordered[1:] + ordered[:-1]) / 2]),
+        LOWEST_THRESHOLD,
+        HIGHEST_THRESHOLD,
+    )
+    if sure_normal.any():
+        normal = scores[sure_normal]
+        quiet = [(normal >= c).mean() <= FALSE_ALARMS_ALLOWED for c in candidates]
+        candidates = candidates[quiet] if any(quiet) else np.array([HIGHEST_THRESHOLD])
+    f1 = [evaluate(scores, truth, float(candidate)).f1 for candidate in candidates]
+    return float(candidates[int(np.argmax(f1))])
