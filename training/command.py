@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from contract.errors import InputError, PresageError
+from training.adaptation import add_adapt_arguments, run_adapt
 from training.artifact import CHECKPOINT_FILE, DEFAULT_ROOT, MANIFEST_FILE, Artifact, new_run_id
 from training.data.command import add_data_arguments, run_data_command
 from training.data.source import find_data
@@ -69,6 +70,10 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     predict.add_argument("--run-folder", type=Path, help="a certain run (default: the newest)")
     predict.set_defaults(run=_predict)
 
+    adapt = commands.add_parser("adapt", help="a user's corrections to a better run")
+    add_adapt_arguments(adapt)
+    adapt.set_defaults(run=_adapt)
+
     benchmark = commands.add_parser("benchmark", help="a model beside what it must beat, measured")
     _add_benchmarks(benchmark)
 
@@ -77,12 +82,15 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     data.set_defaults(run=run_data_command)
 
     commands.add_parser("list", help="the models and their presets").set_defaults(run=_list)
-    _add_model_arguments(argv, train, predict)
+    _add_model_arguments(argv, train, predict, adapt)
     return parser
 
 
 def _add_model_arguments(
-    argv: list[str], train: argparse.ArgumentParser, predict: argparse.ArgumentParser
+    argv: list[str],
+    train: argparse.ArgumentParser,
+    predict: argparse.ArgumentParser,
+    adapt: argparse.ArgumentParser,
 ) -> None:
     """A model's own flags, so that ``train <model> --help`` shows them."""
     named = next((word for word in argv[1:] if word in model_names()), None)
@@ -93,6 +101,8 @@ def _add_model_arguments(
         spec.add_train_arguments(train.add_argument_group(f"{named} only"))  # type: ignore[arg-type]
     elif argv[0] == "predict":
         spec.add_predict_arguments(predict.add_argument_group(f"{named} only"))  # type: ignore[arg-type]
+    elif argv[0] == "adapt" and spec.adaptation is not None:
+        spec.adaptation.add_arguments(adapt.add_argument_group(f"{named} only"))  # type: ignore[arg-type]
 
 
 def _add_benchmarks(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +124,11 @@ def _benchmark(arguments: argparse.Namespace) -> int:
     with _own_threads():
         print(arguments.benchmark.run(arguments), flush=True)
     return 0
+
+
+def _adapt(arguments: argparse.Namespace) -> int:
+    with _own_threads():
+        return run_adapt(arguments)
 
 
 def _list(_: argparse.Namespace) -> int:

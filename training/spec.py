@@ -67,6 +67,15 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """How a finished run goes on from a user's corrections (``python -m training adapt``)."""
+
+    add_arguments: Callable[[ArgumentParser], None]
+    # (the run to go on from, the new run) → the new artifact.
+    run: Callable[[Artifact, TrainRun], Artifact]
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     name: str
     question: str
@@ -96,3 +105,5 @@ class ModelSpec:
     quick: Mapping[str, object] = field(default_factory=dict)
     # By the name the command line knows it by: usually the model's own.
     benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
+    # None: the model does not learn from corrections.
+    adaptation: Adaptation | None = None

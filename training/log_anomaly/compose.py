@@ -27,13 +27,13 @@ _ENGLISH_COMPONENT_SHARE = 0.2
 _CHINESE = re.compile(r"[㐀-鿿]")
 _SLOT = re.compile(r"\{(\w+)\}")
 
-_NAMES = tuple(
-    "alpha billing-7d9f core edge-router gateway ingest kafka-main ledger mysql-prod node-17 orders"
-    " rank3 redis-a storage-b train-llm-0 users web-5c6d zeus".split()
-)
-_FUNCTIONS = (
-    "start_kernel init_memory send_packet do_commit alloc_page handleRequest rx_loop".split()
-)
+_NAMES = """
+alpha billing-7d9f core edge-router gateway ingest kafka-main ledger mysql-prod node-17 orders rank3
+redis-a storage-b train-llm-0 users web-5c6d zeus
+"""
+_FUNCTIONS = """
+start_kernel init_memory send_packet do_commit alloc_page handleRequest rx_loop
+"""
 _EXCEPTIONS = (
     "IllegalStateException",
     "NullPointerException",
@@ -45,8 +45,8 @@ _EXCEPTIONS = (
     "std::bad_alloc",
 )
 _CHOICES: dict[str, Sequence[str]] = {
-    "name": _NAMES,
-    "func": _FUNCTIONS,
+    "name": _NAMES.split(),
+    "func": _FUNCTIONS.split(),
     "exc": _EXCEPTIONS,
     "dev": ("sda", "sdb1", "nvme0n1", "md0", "dm-3", "A1", "B2"),
     "nic": ("eth0", "ens3f1", "bond0", "mlx5_0", "ib0"),
@@ -135,7 +135,7 @@ def _value(slot: str, generator: np.random.Generator) -> str:
         address = f"10.{n(0, 256)}.{n(0, 256)}.{n(1, 255)}"
         return address if generator.random() < 0.5 else f"{address}:{n(80, 65000)}"
     if slot == "path":
-        return f"/{_pick(generator, ('var', 'data', 'mnt', 'opt'))}/{_pick(generator, _NAMES)}"
+        return f"/{_pick(generator, ('var', 'data', 'mnt', 'opt'))}/{_value('name', generator)}"
     if slot == "hex":
         return f"0x{n(16, 2**40):x}"
     if slot == "pci":
@@ -154,25 +154,27 @@ def _value(slot: str, generator: np.random.Generator) -> str:
 def random_header(generator: np.random.Generator, grade: Grade) -> str:
     """Time, host, level and source as one of many systems writes them."""
     n = lambda low, high: int(generator.integers(low, high))  # noqa: E731
-    clock, level, name = _clock(generator), _pick(generator, _LEVELS[grade]), _value("name", generator)
+    clock, level = _clock(generator), _pick(generator, _LEVELS[grade])
+    name, seconds = _value("name", generator), f"{n(0, 10**6)}.{n(0, 10**6):06}"
     year, month, day = n(2005, 2027), n(1, 13), n(1, 29)
+    compact = f"{year % 100:02}{month:02}{day:02}"
     date, host, milli = f"{year}-{month:02}-{day:02}", _value("host", generator), n(0, 1000)
     syslog = f"{_MONTHS[month - 1]} {day:2} {clock} {host}"
     forms = (
         f"{syslog} {name}[{n(100, 65000)}]: ",
         f"{syslog} kernel: ",
         f"{syslog} kernel[0]: ",
-        f"{syslog} kernel: [{n(0, 10**6)}.{n(0, 10**6):06}] ",
+        f"{syslog} kernel: [{seconds}] ",
         f"[{_pick(generator, _DAYS)} {_MONTHS[month - 1]} {day:2} {clock} {year}] {host} kernel: ",
         f"[{_pick(generator, _DAYS)} {_MONTHS[month - 1]} {day:2} {clock} {year}] ",
-        f"<{n(0, 8)}>[{n(0, 10**7)}.{n(0, 10**6):06}] ",
-        f"[{n(0, 10**6)}.{n(0, 10**6):06}] ",
+        f"<{n(0, 8)}>[{seconds}] ",
+        f"[{seconds}] ",
         f"{date} {clock},{milli:03} {level} [{name}-{n(1, 30)}] com.example.{name}.Main: ",
         f"{date} {clock}.{milli:03} {n(1000, 30000)} {level} {name}.manager [req-{n(1, 10**9):x}] ",
         f"{date} {clock}, {level:<21} {name.upper()}    ",
         f"{year % 100:02}/{month:02}/{day:02} {clock} {level} {name}.Service: ",
-        f"{year % 100:02}{month:02}{day:02} {clock.replace(':', '')} {n(1, 999)} {level} {name}.Node: ",
-        f"{month:02}-{day:02} {clock}.{milli:03}  {n(100, 9000)}  {n(100, 9000)} {level[0]} {name}: ",
+        f"{compact} {clock.replace(':', '')} {n(1, 999)} {level} {name}.Node: ",
+        f"{month:02}-{day:02} {clock}.{milli:03}  {n(100, 9000)}  {n(10, 99)} {level[0]} {name}: ",
         f"{year}{month:02}{day:02}-{clock}:{milli}|{name}|{n(10**6, 10**8)}|",
         f"{date}T{clock}.{n(0, 10**6):06}Z {level} {name} ",
         f"{level[0]}{month:02}{day:02} {clock}.{n(0, 10**6):06} {n(1, 99)} {name}.go:{n(1, 900)}] ",

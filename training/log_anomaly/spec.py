@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from contract.manifest import Front, Graph, Tensor
@@ -11,7 +12,7 @@ from training.artifact import Artifact
 from training.log_anomaly.predict import add_predict_arguments, predict
 from training.log_anomaly.systems import LABELS, SYSTEM_FILES
 from training.run import TrainRun
-from training.spec import ModelSpec, Parity
+from training.spec import Adaptation, ModelSpec, Parity
 from training.text.text_spec import (
     add_text_train_arguments,
     decide_label,
@@ -65,6 +66,23 @@ def train(run: TrainRun) -> Artifact:
     return train_log_anomaly(run)
 
 
+def adapt(parent: Artifact, run: TrainRun) -> Artifact:
+    from training.log_anomaly.adapt import adapt_log_anomaly
+
+    return adapt_log_anomaly(parent, run)
+
+
+def add_adapt_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--labels", type=Path, required=True, help="corrections, label<TAB>text a line"
+    )
+    parser.add_argument(
+        "--unlabelled", type=Path, help="a log of the same system: more of what is normal there"
+    )
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-4)
+
+
 def golden_questions(artifact: Artifact) -> Iterable[Any]:
     return artifact.golden_questions()
 
@@ -90,4 +108,5 @@ SPEC = ModelSpec(
     add_predict_arguments=add_predict_arguments,
     predict=predict,
     golden_questions=golden_questions,
+    adaptation=Adaptation(add_adapt_arguments, adapt),
 )

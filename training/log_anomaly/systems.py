@@ -1,4 +1,4 @@
-"""Reads the labelled logs of real systems: what each line is allowed to be, never more than is known.
+"""Reads the labelled logs of real systems: the grades each line may have, no more than is known.
 
 An alert of the operators is a fault. What they left untagged is no fault, but may be a warning; an
 INFO line among it is routine. The tag itself is never part of the input.

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import AutoConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from contract.errors import EncoderError
 from contract.manifest import sha256_of
 from training.text.characters import ENGLISH_GLOSSES
+from training.text.classifier import MeanPooledClassifier
 from training.text.masking import (
     LOG_MASKS,
     PLACEHOLDER_GLOSSES,
@@ -59,7 +60,7 @@ class Encoder:
     Token ids from ``known_tokens`` on are not the encoder's own: characters and placeholders.
     """
 
-    network: BertForSequenceClassification
+    network: MeanPooledClassifier
     tokenizer: PreTrainedTokenizerFast
     source: str
     new_characters: int
@@ -247,7 +248,7 @@ def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 def _read_network(
     folder: Path, labels: Sequence[str], problem_type: ProblemType
-) -> BertForSequenceClassification:
+) -> MeanPooledClassifier:
     logger = logging.getLogger("transformers.modeling_utils")
     level = logger.level
     logger.setLevel(logging.ERROR)  # a fresh head is meant
@@ -257,7 +258,7 @@ def _read_network(
             raise EncoderError(
                 "not a BERT encoder", where=str(folder), expected="bert", got=config.model_type
             )
-        network = BertForSequenceClassification.from_pretrained(
+        network = MeanPooledClassifier.from_pretrained(
             folder,
             num_labels=len(labels),
             id2label=dict(enumerate(labels)),
@@ -285,7 +286,7 @@ def _read_network(
 
 
 def _start_new_tokens(
-    network: BertForSequenceClassification,
+    network: MeanPooledClassifier,
     plain: PreTrainedTokenizerFast,
     tokenizer: PreTrainedTokenizerFast,
     characters: Sequence[str],

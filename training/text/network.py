@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from transformers import BertConfig, PreTrainedModel
 from transformers.utils import logging
 
 from contract.errors import ArtifactCorruptError
 from training.artifact import Artifact
+from training.text.classifier import MeanPooledClassifier
 
 LABEL_CLASSES = "label_classes"
 """Manifest setting: {label: the head's classes that it stands for}; none where they are one."""
@@ -34,7 +35,7 @@ class ProbabilityClassifier(PreTrainedModel):
 
     def __init__(
         self,
-        classifier_model: BertForSequenceClassification,
+        classifier_model: MeanPooledClassifier,
         temperature: float = 1.0,
         classes_per_label: Sequence[int] | None = None,
     ) -> None:
@@ -85,12 +86,12 @@ def load_classifier(artifact: Artifact) -> ProbabilityClassifier:
     return ProbabilityClassifier(network, temperature, merged).eval()
 
 
-def read_network(folder: Path) -> BertForSequenceClassification:
-    """BertForSequenceClassification of a ``save_pretrained`` folder, never from a hub."""
+def read_network(folder: Path) -> MeanPooledClassifier:
+    """MeanPooledClassifier of a ``save_pretrained`` folder, never from a hub."""
     try:
         config = BertConfig.from_pretrained(folder)
         config._attn_implementation = "eager"
-        network = BertForSequenceClassification(config)
+        network = MeanPooledClassifier(config)
         network.load_state_dict(load_file(folder / "model.safetensors"))
     except Exception as error:
         # safetensors, json and torch each have their own error for a broken file.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification
+
+from training.text.classifier import MeanPooledClassifier
 
 # Few steps see each new row: its steps are this much longer than the network's.
 _GAIN = 10.0
@@ -44,7 +45,7 @@ class GrowingEmbedding(nn.Module):
         return self.table
 
 
-def let_new_tokens_learn(network: BertForSequenceClassification, known: int) -> None:
+def let_new_tokens_learn(network: MeanPooledClassifier, known: int) -> None:
     """Freeze the word table but for its rows from ``known`` on, in place."""
     table = network.get_input_embeddings()
     if known < table.num_embeddings:
@@ -53,7 +54,7 @@ def let_new_tokens_learn(network: BertForSequenceClassification, known: int) -> 
         table.weight.requires_grad_(False)
 
 
-def keep_new_tokens(network: BertForSequenceClassification) -> None:
+def keep_new_tokens(network: MeanPooledClassifier) -> None:
     """Undo ``let_new_tokens_learn``; what was learnt stays."""
     table = network.get_input_embeddings()
     if isinstance(table, GrowingEmbedding):

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import BertForSequenceClassification
 
 from training.loop import Batch, LoopSettings, fit
 from training.run import TrainRun, pick_device
+from training.text.classifier import MeanPooledClassifier
 from training.text.encoder import Encoder
 from training.text.network import ProbabilityClassifier
 from training.text.new_tokens import keep_new_tokens, let_new_tokens_learn
@@ -101,7 +101,7 @@ def fastest_precision(device_name: str) -> str:
 
 
 def predict_logits(
-    network: BertForSequenceClassification,
+    network: MeanPooledClassifier,
     tokenizer: MaskedTokenizer,
     texts: Sequence[str],
     *,
@@ -191,7 +191,7 @@ def _draw_batches(
 
 
 def _loss(
-    network: BertForSequenceClassification, label_weights: tuple[float, ...] | None
+    network: MeanPooledClassifier, label_weights: tuple[float, ...] | None
 ) -> Callable[[nn.Module, Batch], Tensor]:
     multi_label = network.config.problem_type == "multi_label_classification"
 

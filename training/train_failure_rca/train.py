@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import BertForSequenceClassification
 
 from contract.manifest import Quality
 from training.artifact import Artifact, finish_run, write_golden
 from training.data.row_report import RowReport
 from training.loop import seed_everything
 from training.run import TrainRun
+from training.text.classifier import MeanPooledClassifier
 from training.text.encoder import load_encoder
 from training.text.masking import JOB_MASKS
 from training.text.text_batch import MaskedTokenizer
@@ -164,7 +164,7 @@ def train_rca(run: TrainRun) -> Artifact:
 
 
 def log_logits(
-    network: BertForSequenceClassification,
+    network: MeanPooledClassifier,
     tokenizer: MaskedTokenizer,
     logs: Sequence[JobLog],
     *,

@@ -12,8 +12,8 @@ from contract.errors import ArtifactCorruptError
 from training.artifact import Artifact
 from training.command import main
 from training.log_anomaly.front import Front
-from training.log_anomaly.spec import SPEC
 from training.log_anomaly.scores import average_precision, choose_threshold, evaluate
+from training.log_anomaly.spec import SPEC
 from training.text.network import load_classifier
 from training.text.text_batch import FrontError
 from training.text.trainer import eager_classify

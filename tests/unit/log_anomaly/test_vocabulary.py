@@ -76,7 +76,9 @@ def test_same_seed_same_lines() -> None:
 def test_shares_of_grades_and_languages() -> None:
     grades = Counter(line.message.grade for line in LINES)
     assert grades["fault"] / len(LINES) == pytest.approx(0.40, abs=0.04)
-    assert sum(line.language == "zh" for line in LINES) / len(LINES) == pytest.approx(0.35, abs=0.04)
+    assert sum(line.language == "zh" for line in LINES) / len(LINES) == pytest.approx(
+        0.35, abs=0.04
+    )
 
 
 def test_every_slot_is_filled() -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.model_configs import BertOnnxConfig
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig
 
 from contract.errors import ArtifactCorruptError
+from training.text.classifier import MeanPooledClassifier
 from training.text.network import ProbabilityClassifier, read_network
 
 SHAPES = [(1, 1), (2, 8), (7, 33), (32, 64)]
@@ -32,7 +33,7 @@ def classifier(problem_type: str, temperature: float = 1.0) -> ProbabilityClassi
         attn_implementation="eager",
         initializer_range=0.5,
     )
-    return ProbabilityClassifier(BertForSequenceClassification(config), temperature).eval()
+    return ProbabilityClassifier(MeanPooledClassifier(config), temperature).eval()
 
 
 def rows(batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,9 +19,10 @@ from contract.errors import DataFileError
 Grade = Literal["routine", "warning", "fault"]
 Language = Literal["en", "zh"]
 GRADES: tuple[Grade, ...] = get_args(Grade)
-SLOTS = frozenset(
-    "n hex ip host pci path name user id dev nic func exc pct size ms time hardware software".split()
-)
+_SLOT_NAMES = """
+n hex ip host pci path name user id dev nic func exc pct size ms time hardware software
+"""
+SLOTS = frozenset(_SLOT_NAMES.split())
 FOLDER = Path(__file__).parent
 _SLOT = re.compile(r"\{(\w*)\}")
 
