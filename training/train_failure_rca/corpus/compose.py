@@ -54,6 +54,7 @@ _NEXT = {
     "DataLoader_Stuck": ("Network_Timeout",),
 }
 _LIKELY_SHARE = 0.7
+_PLATFORM_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,14 @@ class _Composer:
             others = likely
         if not others:
             return [first]
-        return [first, self._turns[others[self._generator.integers(len(others))]].next()]
+        turns = self._turns[others[self._generator.integers(len(others))]]
+        second = turns.next()
+        # One node has one kind of accelerator; in a few tries its like is found or there is none.
+        for _ in range(_PLATFORM_TRIES):
+            if ("npu" in second.tags) == ("npu" in first.tags):
+                break
+            second = turns.next()
+        return [first, second]
 
     def _form(self, causes: Sequence[Family]) -> str:
         """As the first cause's program is read: a pod's description, the kernel's log, a job's."""
@@ -297,7 +305,10 @@ class _Composer:
         if not progress or not count:
             return []
         # A job reports in one form, sometimes two, never in all of them.
-        own = [progress[i] for i in generator.integers(len(progress), size=1 + (count > 20))]
+        own = [
+            progress[i]
+            for i in generator.integers(len(progress), size=1 + (generator.random() < 0.25))
+        ]
         lines: list[DraftLine] = []
         for chance in generator.random(count):
             lines += messages.write_one_of(own, 1, ranks=ranks)
@@ -363,9 +374,11 @@ class _Composer:
                 )
             )
         lines += [DraftLine(text) for text in (*pod.between, *pod.events)]
-        lines += messages.write_one_of(
-            self._harmless["describe"][messages.chinese], int(generator.integers(not events, 4))
-        )
+        # Each event once, in the order in which a pod lives through them.
+        harmless = self._harmless["describe"][messages.chinese]
+        count = min(len(harmless), int(generator.integers(not events, 5)))
+        for index in sorted(generator.permutation(len(harmless))[:count]):
+            lines += messages.write(harmless[index])
         for family in events:
             lines += messages.write(family)
         if causes and generator.random() < 0.3:

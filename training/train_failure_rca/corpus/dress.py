@@ -27,6 +27,7 @@ _MERGED_SHARE = 0.35
 _BAD = re.compile(
     r"[Ee]rror|ERR|[Ff]ail|FAIL|Traceback|^  File|^ {4}\S|refused|denied|错误|失败|异常"
 )
+_DAEMON = re.compile(r"[\w.-]+\[\d+\]: ")
 _RED, _YELLOW, _GREEN, _END = "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[0m"
 
 
@@ -62,11 +63,19 @@ def dress(
     clock = _Clock(generator, slots.start)
     kernel = _kernel_prefix(generator, clock, slots)
     prefixed = [
-        _with(line, kernel(line)) if line.program == "kernel" and line.text else line
+        _with(line, _of_daemon(line, kernel(line))) if line.program == "kernel" else line
         for line in lines
     ]
     dressed = _DRESSES.get(form, _plain)(generator, prefixed, clock, slots)
     return tuple(dressed)
+
+
+def _of_daemon(line: DraftLine, prefix: str) -> str:
+    """A daemon's line in the kernel's log names the daemon where others name the kernel."""
+    if not line.text or not _DAEMON.match(line.text):
+        return prefix if line.text else ""
+    head, kernel, _ = prefix.partition("kernel: ")
+    return head if kernel else prefix
 
 
 def _with(line: DraftLine, prefix: str) -> DraftLine:

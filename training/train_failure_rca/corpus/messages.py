@@ -30,11 +30,11 @@ _USER = (
     ("{file}", "<module>", "main()"),
     ("{file}", "main", "train(args)"),
     ("{file}", "{func}", "trainer.fit(model, datamodule=data)"),
-    ("{file}", "{func}", "loss = model(**batch).loss"),
+    ("{file2}", "{func}", "loss = model(**batch).loss"),
     ("{file}", "{func}", "for step, batch in enumerate(loader):"),
-    ("{file}", "{func}", "self.run_step(batch, step)"),
-    ("{file}", "{func}", "state = self.prepare(cfg)"),
-    ("{file}", "{func}", "engine = build_engine(cfg)"),
+    ("{file2}", "{func}", "self.run_step(batch, step)"),
+    ("{file3}", "{func}", "state = self.prepare(cfg)"),
+    ("{file3}", "{func}", "engine = build_engine(cfg)"),
 )
 _FRAMEWORKS = (
     (

@@ -14,7 +14,9 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-Draw = Callable[[np.random.Generator], str]
+from training.train_failure_rca.corpus.draws import Draws
+
+Draw = Callable[[Draws], str]
 
 
 def _integer(low: int, high: int) -> Draw:
@@ -33,9 +35,9 @@ def _one_of(*choices: str) -> Draw:
     return lambda generator: choices[generator.integers(len(choices))]
 
 
-def pick(generator: np.random.Generator, items: tuple[str, ...] | list[str]) -> str:
+def pick(generator: Draws | np.random.Generator, items: tuple[str, ...] | list[str]) -> str:
     """One item; much faster than ``generator.choice``."""
-    return items[generator.integers(len(items))]
+    return items[int(generator.integers(len(items)))]
 
 
 _USERS = ("wangl", "zhang.wei", "mkowalski", "jdoe", "li-na", "svc-train", "a.rossi", "chenyu")
@@ -102,18 +104,18 @@ _IMAGES = (
 )
 
 
-def _host(g: np.random.Generator) -> str:
+def _host(g: Draws) -> str:
     stem = pick(g, ("gpu", "node", "a800-", "worker", "dgx-", "cn", "h100-", "bm-"))
     return f"{stem}{g.integers(1, 400):03d}"
 
 
-def _ip(g: np.random.Generator) -> str:
+def _ip(g: Draws) -> str:
     head = pick(g, ("10", "172.16", "192.168", "10.244", "100.64"))
     rest = [str(g.integers(1, 255)) for _ in range(3 - head.count("."))]
     return ".".join([head, *rest])
 
 
-def _folder(g: np.random.Generator) -> str:
+def _folder(g: Draws) -> str:
     root = pick(g, _ROOTS).replace("{u}", pick(g, _USERS))
     return f"{root}/{pick(g, _PROJECTS)}"
 
@@ -122,7 +124,7 @@ def _numbered(names: tuple[str, ...]) -> Draw:
     return lambda g: pick(g, names).replace("{n}", str(g.integers(10, 90000)))
 
 
-def _file(g: np.random.Generator) -> str:
+def _file(g: Draws) -> str:
     return f"{_folder(g)}/{pick(g, (*_STEMS, *_MODULES))}.py"
 
 
@@ -227,15 +229,15 @@ class Slots:
     """Fills templates for one log; deterministic for a generator."""
 
     def __init__(self, generator: np.random.Generator) -> None:
-        self.generator = generator
+        self._draws = Draws(generator)
         self._job: dict[str, str] = {}
         self._message: dict[str, str] = {}
-        self._step = int(generator.integers(0, 40_000))
-        self._stride = int(generator.integers(1, 4)) * 10
-        self._steps = self._step + int(generator.integers(2_000, 90_000))
-        self._epochs = int(generator.integers(2, 90))
-        self._loss = float(generator.uniform(0.5, 9))
-        offset = int(generator.integers(0, 300 * 86_400))
+        self._step = int(self._draws.integers(0, 40_000))
+        self._stride = int(self._draws.integers(1, 4)) * 10
+        self._steps = self._step + int(self._draws.integers(2_000, 90_000))
+        self._epochs = int(self._draws.integers(2, 90))
+        self._loss = self._draws.uniform(0.5, 9)
+        offset = int(self._draws.integers(0, 300 * 86_400))
         self._start = datetime(2025, 11, 1) + timedelta(seconds=offset)
         self._now = self._start
 
@@ -251,7 +253,7 @@ class Slots:
     def next_step(self) -> None:
         """One report of progress further on."""
         self._step += self._stride
-        self._loss *= float(self.generator.uniform(0.97, 1.025))
+        self._loss *= self._draws.uniform(0.97, 1.025)
 
     def fill(self, template: str) -> str:
         """The template with every known slot filled; other braces stay."""
@@ -260,25 +262,25 @@ class Slots:
     def _value(self, match: re.Match[str]) -> str:
         name, digit, low, high, choices = match.groups()
         if low is not None:
-            return str(self.generator.integers(int(low), int(high) + 1))
+            return str(self._draws.integers(int(low), int(high) + 1))
         if choices is not None:
-            return self.fill(pick(self.generator, choices.split("|")))
+            return self.fill(pick(self._draws, choices.split("|")))
         if name in COURSE:
             return self._course(name)
         if name in VALUES and not digit:
-            return VALUES[name](self.generator)
+            return VALUES[name](self._draws)
         memory = self._job if name in JOB else self._message
         whole = name + digit
         if whole not in memory:
             draw = JOB.get(name) or NAMES.get(name) or VALUES.get(name)
             if draw is None:
                 return match[0]
-            memory[whole] = draw(self.generator)
+            memory[whole] = draw(self._draws)
         return memory[whole]
 
     def _course(self, name: str) -> str:
         if name == "time":
-            self._now += timedelta(seconds=int(self.generator.integers(0, 9)))
+            self._now += timedelta(seconds=self._draws.integers(0, 9))
             return f"{self._now:%Y-%m-%d %H:%M:%S}"
         share = self._step / self._steps
         match name:
