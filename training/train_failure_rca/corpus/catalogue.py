@@ -31,7 +31,7 @@ from typing import NoReturn
 
 from contract.errors import DataFileError
 from training.train_failure_rca.corpus.labels import LABELS
-from training.train_failure_rca.corpus.slots import unknown_slots
+from training.train_failure_rca.corpus.slots import SLOT, unknown_slots
 
 FOLDER = Path(__file__).with_name("catalogue")
 # Files that are named after no label, and the label their decisive lines prove.
@@ -55,8 +55,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _HEADER = re.compile(r"==(?: |\w)")
 _LONGEST_WORDING = 14
 _LARGEST_HELD_CLAN = 3
-# Slots, choices of slots, and numbers.
-_VARYING = re.compile(r"\{(?:[^{}]|\{[^{}]*\})*\}|\d+")
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -155,13 +154,15 @@ def hold_out(catalogue: Catalogue, seed: int, share: float) -> tuple[Catalogue, 
     )
 
 
+def form_of(template: str) -> str:
+    """The line without slots and numbers: what is the same from log to log."""
+    return _NUMBER.sub("#", SLOT.sub("#", template)).strip()
+
+
 def decisive_forms(family: Family) -> frozenset[str]:
-    """The family's decisive lines without slots and numbers."""
+    """The forms of the family's decisive lines, in all wordings."""
     return frozenset(
-        _VARYING.sub("#", line.text).strip()
-        for wording in family.wordings
-        for line in wording.lines
-        if line.decisive
+        form_of(line.text) for wording in family.wordings for line in wording.lines if line.decisive
     )
 
 
