@@ -6,42 +6,41 @@ threshold is chosen anew. The result is a run as any other: the export gate deci
 
 from __future__ import annotations
 
+import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from contract.manifest import DataFile, sha256_of
 from training.artifact import Artifact, finish_run, write_golden
 from training.data.row_report import RowReport
+from training.data.source import DataSource
 from training.log_anomaly.corrections import (
     correcting_sampler,
     read_corrections,
     read_unlabelled,
 )
-from training.log_anomaly.data import load_corpus, make_sampler
-from training.log_anomaly.systems import LABELS, LogRow
+from training.log_anomaly.data import Corpus, load_corpus, make_sampler
+from training.log_anomaly.systems import LABELS, NO_FAULT, LogRow
 from training.log_anomaly.train import (
     describe,
     distinct_rows,
     fault_scores,
     golden_of,
     judge,
+    logits_of_twins,
     quality_of,
 )
 from training.loop import seed_everything
 from training.run import TrainRun
+from training.text.classifier import MeanPooledClassifier
 from training.text.encoder import Encoder, load_tokenizer
 from training.text.network import read_network
 from training.text.text_batch import MaskedTokenizer
-from training.text.trainer import (
-    TextFitSettings,
-    fit_text_classifier,
-    masked_tokenizer,
-    predict_logits,
-)
-
-_TOKENIZER_FILE = "tokenizer.json"
+from training.text.trainer import TextFitSettings, fit_text_classifier, predict_logits
 
 
 def adapt_log_anomaly(parent: Artifact, run: TrainRun) -> Artifact:
@@ -52,51 +51,27 @@ def adapt_log_anomaly(parent: Artifact, run: TrainRun) -> Artifact:
     """
     started = time.monotonic()
     arguments = run.arguments
-    max_tokens = int(parent.manifest.settings["max_tokens"])
-    before_tokenizer = MaskedTokenizer(parent.path / _TOKENIZER_FILE, max_tokens=max_tokens)
+    tokenizer = _tokenizer_of(parent)
     corrections, remarks = read_corrections(
-        arguments.labels, RowReport(strict=run.strict), before_tokenizer
+        arguments.labels, RowReport(strict=run.strict), tokenizer
     )
     print(f"log_anomaly: {arguments.labels}: {'; '.join(remarks)}", flush=True)
     unlabelled = (
-        read_unlabelled(arguments.unlabelled, corrections, before_tokenizer)
+        read_unlabelled(arguments.unlabelled, corrections, tokenizer)
         if arguments.unlabelled
         else []
     )
     corpus = load_corpus(
         run.data, RowReport(), run.seed, parent.manifest.settings.get("left_out", ())
     )
-    seed_everything(run.seed)
-    network = read_network(parent.path)
-    logits = predict_logits(network, before_tokenizer, texts_of(corrections))
-    before = right_share(corrections, logits, parent)
-    encoder = Encoder(
-        network=network,
-        tokenizer=load_tokenizer(parent.path),
-        source=str(parent.manifest.settings["encoder"]),
-        new_characters=int(parent.manifest.settings.get("new_characters", 0)),
-        # A few lines cannot teach single characters: the table stays.
-        known_tokens=network.get_input_embeddings().num_embeddings,
+    texts = [row.text for row in corrections]
+    before = right_share(
+        corrections, predict_logits(read_network(parent.path), tokenizer, texts), parent
     )
-    settings = TextFitSettings(
-        max_tokens=max_tokens,
-        epochs=1,
-        draws_per_epoch=arguments.steps * TextFitSettings.batch_size,
-        learning_rate=arguments.learning_rate,
-    )
-    learnt = make_sampler(corpus.train, corpus.messages)
-    fit_text_classifier(run, encoder, correcting_sampler(corrections, unlabelled, learnt), settings)
-    tokenizer = masked_tokenizer(run.path, max_tokens)
+    network = go_on(parent, run, corrections, unlabelled, corpus)
     rows = distinct_rows([*corpus.held_out_rows(), *corrections], tokenizer)
-    logits = predict_logits(network, tokenizer, texts_of(rows))
-    twins = [
-        predict_logits(network, tokenizer, texts)
-        for texts in (
-            [pair.english for pair in corpus.twins],
-            [pair.chinese for pair in corpus.twins],
-        )
-    ]
-    verdict = judge(rows, logits, twins)
+    logits = predict_logits(network, tokenizer, [row.text for row in rows])
+    verdict = judge(rows, logits, logits_of_twins(network, tokenizer, corpus.twins))
     questions = [str(question) for question in parent.golden_questions()]
     write_golden(run.path, golden_of(tokenizer, [*corrections, *rows], questions), questions)
     artifact = finish_run(
@@ -128,8 +103,7 @@ def adapt_log_anomaly(parent: Artifact, run: TrainRun) -> Artifact:
         ],
         quality=quality_of(verdict, len(rows), "corrections, unseen vocabulary and signatures"),
     )
-    logits = predict_logits(network, tokenizer, texts_of(corrections))
-    after = right_share(corrections, logits, artifact)
+    after = right_share(corrections, predict_logits(network, tokenizer, texts), artifact)
     print(
         f"log_anomaly: corrections right {before:.0%} before, {after:.0%} now; "
         f"{describe(verdict, rows)}; {time.monotonic() - started:.0f} s",
@@ -138,8 +112,64 @@ def adapt_log_anomaly(parent: Artifact, run: TrainRun) -> Artifact:
     return artifact
 
 
-def texts_of(rows: Sequence[LogRow]) -> list[str]:
-    return [row.text for row in rows]
+def go_on(
+    parent: Artifact,
+    run: TrainRun,
+    corrections: Sequence[LogRow],
+    unlabelled: Sequence[LogRow],
+    corpus: Corpus,
+) -> MeanPooledClassifier:
+    """The parent's network, trained on; its weights and tokenizer lie in ``run.path`` after."""
+    seed_everything(run.seed)
+    settings = parent.manifest.settings
+    network = read_network(parent.path)
+    encoder = Encoder(
+        network=network,
+        tokenizer=load_tokenizer(parent.path),
+        source=str(settings["encoder"]),
+        new_characters=int(settings["new_characters"]),
+        # A few lines cannot teach single characters: the whole table stays.
+        known_tokens=int(network.config.vocab_size),
+    )
+    fit = TextFitSettings(
+        max_tokens=int(settings["max_tokens"]),
+        epochs=1,
+        draws_per_epoch=run.arguments.steps * TextFitSettings.batch_size,
+        learning_rate=run.arguments.learning_rate,
+    )
+    learnt = make_sampler(corpus.train, corpus.messages)
+    fit_text_classifier(run, encoder, correcting_sampler(corrections, unlabelled, learnt), fit)
+    return network
+
+
+def adapted_scores(
+    parent: Artifact,
+    source: DataSource,
+    corrections: Sequence[LogRow],
+    unlabelled: Sequence[str],
+    texts: Sequence[str],
+    *,
+    seed: int,
+) -> np.ndarray:
+    """P(fault) of ``texts`` after adapting to ``corrections``; nothing is kept."""
+    from training.log_anomaly.spec import ADAPT_LEARNING_RATE, ADAPT_STEPS
+
+    corpus = load_corpus(source, RowReport(), seed, parent.manifest.settings["left_out"])
+    with tempfile.TemporaryDirectory() as folder:
+        run = TrainRun(
+            model=parent.manifest.model,
+            preset=parent.manifest.preset,
+            path=Path(folder),
+            data=source,
+            seed=seed,
+            device="auto",
+            arguments=Namespace(steps=ADAPT_STEPS, learning_rate=ADAPT_LEARNING_RATE),
+            progress=False,
+        )
+        others = [LogRow(text, NO_FAULT, "unlabelled") for text in unlabelled]
+        network = go_on(parent, run, corrections, others, corpus)
+    temperature = float(parent.manifest.settings["temperature"])
+    return fault_scores(predict_logits(network, _tokenizer_of(parent), texts), temperature)
 
 
 def right_share(rows: Sequence[LogRow], logits: np.ndarray, artifact: Artifact) -> float:
@@ -147,3 +177,9 @@ def right_share(rows: Sequence[LogRow], logits: np.ndarray, artifact: Artifact) 
     scores = fault_scores(logits, float(artifact.manifest.settings["temperature"]))
     alarm = scores >= artifact.manifest.thresholds[LABELS[1]]
     return float((alarm == np.array([row.anomaly for row in rows])).mean())
+
+
+def _tokenizer_of(artifact: Artifact) -> MaskedTokenizer:
+    return MaskedTokenizer(
+        artifact.path / "tokenizer.json", max_tokens=int(artifact.manifest.settings["max_tokens"])
+    )

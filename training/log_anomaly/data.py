@@ -28,7 +28,13 @@ from training.log_anomaly.systems import (
     read_labelled_lines,
     signature,
 )
-from training.log_anomaly.vocabulary import GRADES, Grade, Message, load_messages
+from training.log_anomaly.vocabulary import (
+    GRADES,
+    Grade,
+    Message,
+    load_messages,
+    vocabulary_sha256,
+)
 from training.text.trainer import Sampler, TextExample
 
 VALIDATION_SHARE = 0.3
@@ -86,13 +92,19 @@ def load_corpus(
     twins = [
         Twins(fill(m.english, generator), fill(m.chinese, generator), m.grade) for m in held_out
     ]
-    note = DataFile(path="vocabulary:log_anomaly", sha256="", rows=len(messages), role="train")
+    note = DataFile(
+        path="vocabulary:log_anomaly",
+        sha256=vocabulary_sha256(),
+        rows=len(messages),
+        role="train",
+    )
     return Corpus(train, validation, messages, twins, [*files, note])
 
 
 def split_messages(messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
     """Messages to learn and messages held out, by the hash of their English wording."""
-    kept, held_out = [], []
+    kept: list[Message] = []
+    held_out: list[Message] = []
     for message in messages:
         late = zlib.crc32(message.english.encode()) % 1000 < 1000 * MESSAGE_VALIDATION_SHARE
         (held_out if late else kept).append(message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from training.artifact import Artifact
 from training.log_anomaly.predict import add_predict_arguments, predict
 from training.log_anomaly.systems import LABELS, SYSTEM_FILES
 from training.run import TrainRun
-from training.spec import Adaptation, ModelSpec, Parity
+from training.spec import Adaptation, Benchmark, ModelSpec, Parity
 from training.text.text_spec import (
     add_text_train_arguments,
     decide_label,
@@ -27,6 +27,7 @@ from training.text.text_spec import (
 
 MAX_TOKENS = 64
 PRESET = "line"
+ADAPT_STEPS, ADAPT_LEARNING_RATE = 60, 1.5e-4
 
 
 def graph_of(preset: str, max_tokens: int = MAX_TOKENS) -> Graph:
@@ -79,12 +80,26 @@ def add_adapt_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--unlabelled", type=Path, help="a log of the same system: more of what is normal there"
     )
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-4)
+    parser.add_argument("--steps", type=int, default=ADAPT_STEPS)
+    parser.add_argument("--learning-rate", type=float, default=ADAPT_LEARNING_RATE)
 
 
 def golden_questions(artifact: Artifact) -> Iterable[Any]:
     return artifact.golden_questions()
+
+
+def _add_benchmark_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=int, default=3, help="trainings per fold")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--adaptations", type=int, default=3, help="draws of 25 labelled lines to adapt with"
+    )
+
+
+def _benchmark(arguments: Namespace) -> str:
+    from training.log_anomaly.benchmark import run_benchmark
+
+    return run_benchmark(arguments)
 
 
 SPEC = ModelSpec(
@@ -109,4 +124,12 @@ SPEC = ModelSpec(
     predict=predict,
     golden_questions=golden_questions,
     adaptation=Adaptation(add_adapt_arguments, adapt),
+    quick={"epochs": 1.0},
+    benchmarks={
+        "log_anomaly": Benchmark(
+            "systems never seen, beside a keyword rule and TF-IDF with logistic regression",
+            _add_benchmark_arguments,
+            _benchmark,
+        )
+    },
 )

@@ -15,10 +15,11 @@ from training.log_anomaly.baselines import keyword_scores
 from training.log_anomaly.compose import Composer
 from training.log_anomaly.data import Corpus, Twins, load_corpus, make_sampler, target_of
 from training.log_anomaly.scores import Scores, choose_threshold, evaluate
-from training.log_anomaly.systems import LABELS, NO_FAULT, LogRow
-from training.log_anomaly.vocabulary import GRADES, Language
+from training.log_anomaly.systems import FAULT, LABELS, NO_FAULT, LogRow
+from training.log_anomaly.vocabulary import GRADES, Grade, Language
 from training.loop import seed_everything
 from training.run import TrainRun
+from training.text.classifier import MeanPooledClassifier
 from training.text.encoder import load_encoder
 from training.text.network import LABEL_CLASSES
 from training.text.text_batch import MaskedTokenizer
@@ -32,7 +33,7 @@ from training.text.trainer import (
     to_probabilities,
 )
 
-CLASSES_OF_LABEL = {LABELS[0]: list(NO_FAULT), LABELS[1]: ["fault"]}
+CLASSES_OF_LABEL = {LABELS[0]: list(NO_FAULT), LABELS[1]: list(FAULT)}
 GOLDEN_ROWS = 96
 
 
@@ -87,10 +88,7 @@ def train_log_anomaly(run: TrainRun) -> Artifact:
     logits = predict_logits(
         encoder.network, tokenizer, [row.text for row in rows], progress=run.progress
     )
-    twins = [
-        predict_logits(encoder.network, tokenizer, texts) for texts in _both_languages(corpus.twins)
-    ]
-    verdict = judge(rows, logits, twins)
+    verdict = judge(rows, logits, logits_of_twins(encoder.network, tokenizer, corpus.twins))
     split = "unseen vocabulary" if corpus.generated else "unseen vocabulary and signatures"
     say(f"log_anomaly: {describe(verdict, rows)}; {time.monotonic() - started:.0f} s")
     questions = golden_questions_of(corpus, verdict.scores, rows, run.seed)
@@ -126,10 +124,20 @@ def distinct_rows(rows: Sequence[LogRow], tokenizer: MaskedTokenizer) -> list[Lo
     return list({tokenizer.mask(row.message): row for row in reversed(rows)}.values())[::-1]
 
 
+def logits_of_twins(
+    network: MeanPooledClassifier, tokenizer: MaskedTokenizer, twins: Sequence[Twins]
+) -> list[np.ndarray]:
+    """Logits of the English lines, then of their Chinese twins."""
+    return [
+        predict_logits(network, tokenizer, texts)
+        for texts in ([pair.english for pair in twins], [pair.chinese for pair in twins])
+    ]
+
+
 def judge(rows: Sequence[LogRow], logits: np.ndarray, twins: Sequence[np.ndarray]) -> Verdict:
     """Calibrates on the rows and chooses the threshold; ``twins``: logits in both languages."""
     truth = np.array([row.anomaly for row in rows])
-    grades = np.array([target_of(CLASSES_OF_LABEL[LABELS[int(flag)]]) for flag in truth])  # type: ignore[arg-type]
+    grades = np.array([target_of(FAULT if row.anomaly else NO_FAULT) for row in rows])
     temperature = calibrate_temperature(logits, grades, multi_label=False)
     scores = fault_scores(logits, temperature)
     real_normal = np.array([row.system != "vocabulary" and not row.anomaly for row in rows])
@@ -195,7 +203,7 @@ def golden_questions_of(
     composer, generator = Composer(corpus.messages), np.random.default_rng([seed, 23])
 
     def composed(anomaly: bool, language: Language) -> str:
-        grade = "fault" if anomaly else "routine"
+        grade: Grade = "fault" if anomaly else "routine"
         return composer.draw(generator, header_share=0.5, grade=grade, language=language).text
 
     picked: list[str] = []
@@ -222,10 +230,6 @@ def golden_of(
     truncated = " ".join([longest] * (1 + tokenizer.max_tokens * 8 // max(1, len(longest))))
     texts = [*questions, truncated, *(row.text for row in rows[::step][:GOLDEN_ROWS])]
     return golden_rows(tokenizer, texts)
-
-
-def _both_languages(twins: Sequence[Twins]) -> tuple[list[str], list[str]]:
-    return [pair.english for pair in twins], [pair.chinese for pair in twins]
 
 
 def _describe(corpus: Corpus, report: RowReport) -> str:

@@ -8,6 +8,7 @@ slots ``{hardware}`` and ``{software}``. Many routine messages carry words of fa
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -75,6 +76,15 @@ def load_components(path: Path = FOLDER / "components.tsv") -> tuple[Component, 
             raise _fault(path, number, "hardware or software", kind)
         components.append(Component(kind, english, chinese))
     return tuple(components)
+
+
+@cache
+def vocabulary_sha256() -> str:
+    """One hash of all the vocabulary's files."""
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.rglob("*.tsv")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _rows(path: Path) -> list[tuple[int, tuple[str, str, str]]]:
