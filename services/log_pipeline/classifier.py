@@ -118,6 +118,13 @@ class LineClassifier:
         """Remembered keys and masked texts."""
         return len(self._by_key), len(self._by_masked)
 
+    def describe_model(self) -> str:
+        """The version, run and threshold that answer, as one line of JSON."""
+        if self._masker is None:
+            self.refresh()
+        version, run_id, thresholds, _ = json.loads(self._identity)
+        return json.dumps({"version": version, "run_id": run_id, "thresholds": thresholds})
+
     def refresh(self) -> None:
         """Ask the server which version it serves, and forget everything if it is another.
 

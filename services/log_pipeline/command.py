@@ -27,6 +27,9 @@ def add_parser(commands: Any) -> None:
     score = words.add_parser("score", help="every line of files (or stdin), once")
     score.add_argument("paths", nargs="*", metavar="FILE", help="also .gz and .zst; - is stdin")
     score.add_argument("--output", choices=("anomalies", "all", "summary"), default="anomalies")
+    score.add_argument(
+        "--json-summary", action="store_true", help="the summary as JSON, as stdout's last line"
+    )
     _add_common(score)
     score.set_defaults(run=_score)
 
@@ -51,6 +54,16 @@ def add_parser(commands: Any) -> None:
     _add_url(serve)
     _add_outlets(serve)
     serve.set_defaults(run=_serve)
+
+    batch = words.add_parser("batch", help="archives to parquet, on Ray Data; goes on after a kill")
+    batch.add_argument(
+        "patterns", nargs="+", metavar="GLOB", help="text, .jsonl, .parquet; .gz .zst"
+    )
+    batch.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    batch.add_argument("--address", help="a Ray cluster (default: this machine)")
+    batch.add_argument("--workers", type=int, default=2)
+    _add_url(batch)
+    batch.set_defaults(run=_batch)
 
     top = words.add_parser("top", help="new and surging anomalous templates")
     top.add_argument(
@@ -136,7 +149,13 @@ def _score(arguments: argparse.Namespace) -> int:
 
     start_logging()
     classifier = make_classifier(arguments.url)
-    return run_score(classifier, arguments.paths, arguments.output, join=arguments.join)
+    return run_score(
+        classifier,
+        arguments.paths,
+        arguments.output,
+        join=arguments.join,
+        json_summary=arguments.json_summary,
+    )
 
 
 def _tail(arguments: argparse.Namespace) -> int:
@@ -179,6 +198,18 @@ def _serve(arguments: argparse.Namespace) -> int:
     # Not asked yet: lines are taken, and kept, while the server is away.
     classifier = LineClassifier(make_client(arguments.url))
     return serve(classifier, settings, _outlet_settings(arguments))
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    from services.log_pipeline.batch import run_batch
+
+    return run_batch(
+        arguments.patterns,
+        arguments.output,
+        arguments.url,
+        address=arguments.address,
+        workers=arguments.workers,
+    )
 
 
 def _top(arguments: argparse.Namespace) -> int:

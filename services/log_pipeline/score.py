@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import orjson
 
@@ -28,6 +28,19 @@ class Summary:
     anomalies: int = 0
     seconds: float = 0.0
     odd: Oddities = field(default_factory=Oddities)
+
+    def record(self, classifier: LineClassifier, book: TemplateBook) -> dict[str, Any]:
+        """As JSON can hold it."""
+        looked = classifier.look_ups
+        return {
+            "lines": self.lines,
+            "anomalies": self.anomalies,
+            "templates": len(book),
+            "seconds": self.seconds,
+            "masked": looked.masked,
+            "asked": looked.asked,
+            "odd": dict(self.odd),
+        }
 
     def text(self, classifier: LineClassifier, book: TemplateBook) -> str:
         looked = classifier.look_ups
@@ -185,11 +198,20 @@ def _tail(form: Form) -> bytes:
 
 
 def run_score(
-    classifier: LineClassifier, paths: Sequence[str], output: Output, *, join: bool
+    classifier: LineClassifier,
+    paths: Sequence[str],
+    output: Output,
+    *,
+    join: bool,
+    json_summary: bool = False,
 ) -> int:
     """The command. Exit code 0; anomalies are no failure."""
     scorer = Scorer(classifier, sys.stdout.buffer, output, join=join)
     for path in paths or ["-"]:
         scorer.score(path)
+    if json_summary:
+        told = orjson.dumps(scorer.summary.record(classifier, scorer.book))
+        sys.stdout.buffer.write(told + b"\n")
+        sys.stdout.buffer.flush()
     print(scorer.summary.text(classifier, scorer.book), file=sys.stderr)
     return 0
