@@ -105,7 +105,8 @@ def _rows(todo: Sequence[Path], output: Path, url: str, address: str | None, wor
             next_command="pip install -c requirements/constraints.txt "
             "-r requirements/distributed.txt",
         ) from error
-    local: dict[str, Any] = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE_BYTES}
+    # One more than there are actors: whatever else Ray Data has to run would wait for ever.
+    local: dict[str, Any] = {"num_cpus": workers + 1, "object_store_memory": _OBJECT_STORE_BYTES}
     ray.init(
         address=address,
         include_dashboard=False if address is None else None,
@@ -118,8 +119,9 @@ def _rows(todo: Sequence[Path], output: Path, url: str, address: str | None, wor
     # A dead worker is Ray's to replace; what it had not finished is done again.
     context.actor_task_retry_on_errors = True
     try:
-        rows = data.from_items([{"source": str(path)} for path in todo])
-        rows = rows.repartition(len(todo))
+        rows = data.from_items(
+            [{"source": str(path)} for path in todo], override_num_blocks=len(todo)
+        )
         done = rows.map_batches(
             _Worker,
             fn_constructor_args=(url, str(output.absolute())),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import zstandard
 
@@ -143,15 +145,14 @@ def test_ray_data_goes_on_after_a_killed_worker_and_a_killed_run(
         return len(list((tmp_path / "out").glob("*.parquet")))
 
     with (tmp_path / "log").open("wb") as log:
-        first = subprocess.Popen(
-            command, cwd=repository_root, stdout=log, stderr=log, start_new_session=True
-        )
+        first = subprocess.Popen(command, cwd=repository_root, stdout=log, stderr=log)
         wait_until(lambda: partitions() >= 3, seconds=180, what=(tmp_path / "log").read_text())
-        for worker in workers_of(first.pid):
+        killed = workers_of(first.pid)
+        assert killed
+        for worker in killed:
             os.kill(worker, signal.SIGKILL)
         wait_until(lambda: partitions() >= 10, seconds=180, what=(tmp_path / "log").read_text())
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
+        kill_with_children(first)
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
     result = subprocess.run(command, cwd=repository_root, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -164,10 +165,18 @@ def test_ray_data_goes_on_after_a_killed_worker_and_a_killed_run(
         assert [(r["line"], r["label"], r["text"]) for r in rows] == expected, name
 
 
+def kill_with_children(process: subprocess.Popen[bytes]) -> None:
+    """As a machine that fails: Ray's own processes are in sessions of theirs, and would linger."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+
+
 def workers_of(pid: int) -> list[int]:
     """Ray's actor processes of this run."""
-    import psutil
-
     workers = []
     for process in psutil.Process(pid).children(recursive=True):
         try:
