@@ -63,6 +63,7 @@ integration: setup
 	@$(PY) -m pytest tests/integration tests/load -q -m "not slow"
 
 slow: setup test-servers  ## what takes longer than CI allows
+	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/distributed.txt
 	@$(PY) -m pytest tests -q -m slow
 
 train: setup  ## train MODEL=… (default all) on PRESAGE_DATA, fetched or generated data

@@ -28,6 +28,8 @@ def decode(answers: list[Answer], count: int, errors: dict[int, str]) -> list[Lo
     labels = rows_of(answers, "label", expected).reshape(-1)
     scores = rows_of(answers, "score", expected).reshape(-1)
     thresholds = rows_of(answers, "threshold", expected).reshape(-1)
+    # One request is answered by one version; a swap may fall between two requests.
+    versions = [answer.model_version for answer in answers for _ in answer.outputs["score"]]
     verdicts = []
     row = 0
     for index in range(count):
@@ -35,7 +37,14 @@ def decode(answers: list[Answer], count: int, errors: dict[int, str]) -> list[Lo
             nan = float("nan")
             verdicts.append(LogVerdict(None, nan, nan, error=errors[index]))
             continue
-        verdicts.append(LogVerdict(_label(labels[row]), float(scores[row]), float(thresholds[row])))
+        verdicts.append(
+            LogVerdict(
+                _label(labels[row]),
+                float(scores[row]),
+                float(thresholds[row]),
+                model_version=versions[row],
+            )
+        )
         row += 1
     return verdicts
 

@@ -32,12 +32,16 @@ class Forecast:
 
 @dataclass(frozen=True)
 class LogVerdict:
-    """``score`` is the probability of an anomaly; ``label`` is None for a skipped line."""
+    """``score`` is the probability of an anomaly; ``label`` is None for a skipped line.
+
+    ``model_version`` is the version that answered.
+    """
 
     label: Literal["normal", "anomaly"] | None
     score: float
     threshold: float
     error: str | None = None
+    model_version: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,26 @@ import triton_python_backend_utils as pb_utils
 CHUNKS_IN_FLIGHT = 8
 
 
+# name → description, label, its values
+_TEXT_COUNTERS = {
+    "presage_text_rows_total": (
+        "Texts answered: by the classifier, from the cache, or as a repeat in one batch.",
+        "by",
+        ("classifier", "cache", "repeat"),
+    ),
+    "presage_text_tokens_total": (
+        "Tokens sent to the classifier: of texts, and padding.",
+        "kind",
+        ("text", "padding"),
+    ),
+}
+_TEXT_GAUGES = {
+    "presage_text_cache_entries": "Distinct masked texts in the cache.",
+    "presage_text_cache_hit_ratio": "Rows that needed no classifier, since the version's start.",
+    "presage_text_padding_ratio": "Padding among the tokens sent, since the version's start.",
+}
+
+
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         folder = Path(args["model_repository"]) / args["model_version"]
@@ -37,6 +57,14 @@ class TritonPythonModel:
         self._outputs = [tensor["name"] for tensor in front["outputs"]]
         self._pool = ThreadPoolExecutor(CHUNKS_IN_FLIGHT, thread_name_prefix="classify")
         self._front = importlib.import_module(front["module"]).Front(folder, self._classify)
+        self._metrics = _TextMetrics(
+            {
+                "model": args["model_name"],
+                "version": args["model_version"],
+                # Each instance is a process with a cache of its own.
+                "instance": args["model_instance_name"],
+            }
+        )
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order; a bad request gets its own error."""
@@ -47,6 +75,7 @@ class TritonPythonModel:
             answers: Any = iter(self._front.answer(good, wanted) if good else ())
         except _ClassifierError as failure:
             answers = iter([failure.error] * len(good))
+        self._metrics.update(self._front.batcher)
         return [
             self._respond(request, next(answers) if isinstance(inputs, dict) else inputs)
             for request, inputs in zip(requests, parsed, strict=True)
@@ -100,6 +129,50 @@ class TritonPythonModel:
         output = pb_utils.get_output_tensor_by_name(response, self._classifier_output)
         probabilities: np.ndarray = output.as_numpy()
         return probabilities
+
+
+class _TextMetrics:
+    """What the text batcher counted, on Triton's /metrics as ``presage_text_*``."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self._counters = {}
+        self._counted = {}
+        # A family lives as long as this object: Triton forgets it when Python does.
+        self._families = []
+        for name, (description, label, values) in _TEXT_COUNTERS.items():
+            family = self._family(name, description, pb_utils.MetricFamily.COUNTER)
+            for value in values:
+                self._counters[value] = family.Metric(labels={**labels, label: value})
+                self._counted[value] = 0
+        self._gauges = {}
+        for name, description in _TEXT_GAUGES.items():
+            family = self._family(name, description, pb_utils.MetricFamily.GAUGE)
+            self._gauges[name] = family.Metric(labels=labels)
+            # A version that was loaded before under this name may have left its last value.
+            self._gauges[name].set(0)
+
+    def update(self, batcher: Any) -> None:
+        """Bring every metric to what ``batcher`` (a TextBatcher) has counted."""
+        values = {
+            "classifier": batcher.misses,
+            "cache": batcher.hits,
+            "repeat": batcher.rows - batcher.hits - batcher.misses,
+            "text": batcher.real_tokens,
+            "padding": batcher.sent_tokens - batcher.real_tokens,
+        }
+        for name, value in values.items():
+            if value > self._counted[name]:
+                self._counters[name].increment(value - self._counted[name])
+                self._counted[name] = value
+        ratio = 1 - batcher.misses / batcher.rows if batcher.rows else 0.0
+        self._gauges["presage_text_cache_entries"].set(batcher.cache_entries)
+        self._gauges["presage_text_cache_hit_ratio"].set(ratio)
+        self._gauges["presage_text_padding_ratio"].set(batcher.padding_waste)
+
+    def _family(self, name: str, description: str, kind: Any) -> Any:
+        family = pb_utils.MetricFamily(name=name, description=description, kind=kind)
+        self._families.append(family)
+        return family
 
 
 class _ClassifierError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def _parser() -> argparse.ArgumentParser:
         "--no-prometheus", action="store_true", help="recorded answers only, no real Prometheus"
     )
     scale.set_defaults(run=_forecast_loop)
+
+    speed = commands.add_parser("log-pipeline", help="log lines a second, against the seed's way")
+    _add_folders(speed)
+    speed.add_argument(
+        "--url", default="grpc://127.0.0.1:9001", help="the server's gRPC endpoint (%(default)s)"
+    )
+    speed.add_argument(
+        "--logs",
+        type=Path,
+        default=Path(os.environ.get("PRESAGE_DATA", "data"), "logs"),
+        help="folder with *.log files (default: PRESAGE_DATA/logs)",
+    )
+    speed.add_argument("--lines", type=_positive, default=5_000_000, help="of the repeated logs")
+    speed.add_argument("--distinct-lines", type=_positive, default=400)
+    speed.add_argument("--rounds", type=_positive, default=5, help="of the distinct lines")
+    speed.add_argument("--markdown", type=Path, default=Path("build/log_pipeline.md"))
+    speed.set_defaults(run=_log_pipeline)
     return parser
 
 
@@ -146,4 +164,23 @@ def _forecast_loop(arguments: argparse.Namespace) -> int:
     )
     rows = measure_scale(arguments.series, settings, real=not arguments.no_prometheus)
     print(scale_table(rows, settings))
+    return 0
+
+
+def _log_pipeline(arguments: argparse.Namespace) -> int:
+    from loadtest.log_pipeline_speed import SpeedSettings, measure_speed, speed_table
+
+    settings = SpeedSettings(
+        url=f"grpc://{_address(arguments.url, 'grpc')}",
+        logs=arguments.logs,
+        repository=arguments.repository,
+        artifacts=arguments.artifacts,
+        lines=arguments.lines,
+        distinct_lines=arguments.distinct_lines,
+        rounds=arguments.rounds,
+    )
+    table = speed_table(measure_speed(settings))
+    arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
+    arguments.markdown.write_text(table + "\n", encoding="utf-8")
+    print(table)
     return 0

@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# Gets the Debian programs that the tests of the alerting rules run: prometheus with promtool, the
-# Pushgateway, Alertmanager with amtool. Without them, or a way to get them, those tests skip by name.
+# Gets the Debian programs that tests run: prometheus with promtool, the Pushgateway, Alertmanager with
+# amtool, and rsyslog with its Elasticsearch output. Without them, or a way to get them, those tests
+# skip by name.
 set -euo pipefail
 
 missing=()
 for package in prometheus prometheus-pushgateway prometheus-alertmanager; do
     command -v "$package" >/dev/null || missing+=("$package")
 done
+# A daemon's folder need not be on PATH, and the output is a module without a command.
+PATH=$PATH:/usr/sbin command -v rsyslogd >/dev/null || missing+=(rsyslog)
+compgen -G '/usr/lib/*/rsyslog/omelasticsearch.so' >/dev/null || missing+=(rsyslog-elasticsearch)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "   tests of the alerting rules will skip; next: sudo apt-get install ${missing[*]}" >&2
+    echo "   tests that need them will skip; next: sudo apt-get install ${missing[*]}" >&2
     exit 0
 fi
 
@@ -24,4 +28,4 @@ fi
 echo "   installing Debian packages: ${missing[*]}"
 DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null || true
 DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" \
-    >/dev/null || echo "   not installed: tests of the alerting rules will skip" >&2
+    >/dev/null || echo "   not installed: the tests that need them will skip" >&2

@@ -8,6 +8,7 @@ import sys
 from contract.errors import PresageError
 from services.forecast_loop.command import add_parser as add_forecast_loop
 from services.forecast_loop.command import with_default_command
+from services.log_pipeline.command import add_parser as add_log_pipeline
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -15,6 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
     commands = parser.add_subparsers(dest="service", required=True)
     add_forecast_loop(commands)
+    add_log_pipeline(commands)
     arguments = parser.parse_args(with_default_command(sys.argv[1:] if argv is None else argv))
     try:
         code: int = arguments.run(arguments)

@@ -13,7 +13,6 @@ from contract.errors import PresageError
 from services.forecast_loop.config import LoopConfig
 from services.forecast_loop.exposition import Exposition, Page
 from services.forecast_loop.forecaster import Forecaster, QueryForecast
-from services.forecast_loop.problems import ProblemLog
 from services.forecast_loop.prometheus import Prometheus
 from services.forecast_loop.pushgateway import Pushgateway
 from services.forecast_loop.query_state import QueryState
@@ -23,6 +22,7 @@ from services.forecast_loop.residual import load_state, save_state
 from services.forecast_loop.series_store import SeriesStore
 from services.forecast_loop.snapshot import Snapshot
 from services.forecast_loop.telemetry import Telemetry
+from services.problems import ProblemLog
 
 LARGEST_SKEW_SECONDS = 2.0
 """Beyond it the windows end by Prometheus' clock, and it is said."""

@@ -76,8 +76,12 @@ class MaskedTokenizer:
 class TextBatcher:
     """Masks, drops repeats, asks the cache, and classifies the rest in chunks of like length.
 
-    Safe to call from several threads. ``hits`` and ``misses`` count distinct masked texts per
-    call; ``real_tokens`` / ``sent_tokens`` is how full the chunks were.
+    Safe to call from several threads. ``rows`` counts texts; ``hits`` and ``misses`` count
+    distinct masked texts per call, so the rest of the rows were repeats within their call.
+    ``real_tokens`` / ``sent_tokens`` is how full the chunks were.
+
+    The cache holds probabilities, never decisions, and lives as long as its version does: another
+    version, or the same one with another threshold, is a new batcher with an empty cache.
     """
 
     def __init__(
@@ -95,10 +99,16 @@ class TextBatcher:
         self._cache_size = cache_size
         self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
+        self.rows = 0
         self.hits = 0
         self.misses = 0
         self.real_tokens = 0
         self.sent_tokens = 0
+
+    @property
+    def cache_entries(self) -> int:
+        """Distinct masked texts in the cache, at most ``cache_size``."""
+        return len(self._cache)
 
     @property
     def padding_waste(self) -> float:
@@ -111,14 +121,14 @@ class TextBatcher:
             return np.empty((0, 0), dtype=np.float32)
         mask = self.tokenizer.mask
         masked_of = {text: mask(text) for text in dict.fromkeys(texts)}
-        found, missing = self._look_up(list(dict.fromkeys(masked_of.values())))
+        found, missing = self._look_up(list(dict.fromkeys(masked_of.values())), len(texts))
         if missing:
             fresh = self._compute(missing)
             self._store(fresh)
             found.update(fresh)
         return np.stack([found[masked_of[text]] for text in texts])
 
-    def _look_up(self, masked: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    def _look_up(self, masked: list[str], rows: int) -> tuple[dict[str, np.ndarray], list[str]]:
         found: dict[str, np.ndarray] = {}
         missing: list[str] = []
         with self._lock:
@@ -129,6 +139,7 @@ class TextBatcher:
                 else:
                     self._cache.move_to_end(text)
                     found[text] = row
+            self.rows += rows
             self.hits += len(found)
             self.misses += len(missing)
         return found, missing
@@ -178,9 +189,15 @@ def read_texts(column: np.ndarray) -> list[str]:
 
 
 def public_manifest(folder: Path) -> bytes:
-    """The version's manifest as compact JSON, without the list of files: for clients."""
+    """The version's manifest as compact JSON, without the list of files: for clients.
+
+    ``masking`` holds the normalizers of ``tokenizer.json`` that mask, so that a client which asks
+    once per masked text need not know a pattern of its own.
+    """
     document = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
     kept = {key: value for key, value in document.items() if key not in ("files", "data")}
+    tokenizer = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
+    kept["masking"] = tokenizer["normalizer"]["normalizers"][:-1]
     return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -15,9 +15,9 @@ import pytest
 from contract import metric_names as names
 from contract.errors import ServerSetupError
 from services.forecast_loop.exposition import CONTENT_TYPE, Exposition
-from services.forecast_loop.problems import ProblemLog
 from services.forecast_loop.server import MetricsServer
 from services.forecast_loop.telemetry import Telemetry
+from services.problems import ProblemLog
 from tests.unit.forecast_loop.test_exposition import NOW, parse, snapshot
 
 

@@ -1,0 +1,1 @@
+"""Log lines at stream speed: from files, pipes and shippers to anomalies and alerts."""
