@@ -72,8 +72,11 @@ class LogAnomalyClient(SyncCaller):
     def classify(
         self, texts: Iterable[str | bytes], *, on_error: str = "raise"
     ) -> list[LogVerdict]:
-        """One verdict a line, in order. Raises TextError, ServerError and its subclasses."""
-        encoded, errors = check_texts(texts, on_error)
+        """One verdict a line, in order; a blank line is normal.
+
+        Raises TextError, ServerError and its subclasses.
+        """
+        encoded, errors = check_texts(texts, on_error, blank_allowed=True)
         size = batch_size_of(self._config(MODEL))
         calls = plan_texts(MODEL, encoded, errors, _OUTPUTS, max_batch_size=size)
         return decode(self._run(calls), len(encoded), errors)
@@ -89,7 +92,7 @@ class AsyncLogAnomalyClient(AsyncCaller):
         self, texts: Iterable[str | bytes], *, on_error: str = "raise"
     ) -> list[LogVerdict]:
         """See LogAnomalyClient.classify."""
-        encoded, errors = check_texts(texts, on_error)
+        encoded, errors = check_texts(texts, on_error, blank_allowed=True)
         size = batch_size_of(await self._config(MODEL))
         calls = plan_texts(MODEL, encoded, errors, _OUTPUTS, max_batch_size=size)
         return decode(await self._run(calls), len(encoded), errors)

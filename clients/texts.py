@@ -17,7 +17,9 @@ LARGEST_BATCH_BYTES = 8 << 20
 MANIFEST_OUTPUT = "manifest"
 
 
-def check_texts(texts: Any, on_error: str) -> tuple[list[bytes], dict[int, str]]:
+def check_texts(
+    texts: Any, on_error: str, *, blank_allowed: bool = False
+) -> tuple[list[bytes], dict[int, str]]:
     """UTF-8 bytes of every text, and why some are skipped (``on_error="skip"``).
 
     Raises:
@@ -36,7 +38,7 @@ def check_texts(texts: Any, on_error: str) -> tuple[list[bytes], dict[int, str]]
     errors: dict[int, str] = {}
     for index, text in enumerate(texts):
         try:
-            encoded.append(_encode(text, index))
+            encoded.append(_encode(text, index, blank_allowed))
         except TextError as error:
             if on_error == "raise":
                 raise
@@ -45,7 +47,7 @@ def check_texts(texts: Any, on_error: str) -> tuple[list[bytes], dict[int, str]]
     return encoded, errors
 
 
-def _encode(text: Any, index: int) -> bytes:
+def _encode(text: Any, index: int, blank_allowed: bool) -> bytes:
     where = f"text {index}"
     if isinstance(text, str):
         # A lone surrogate (a log read with surrogateescape) must not lose the line.
@@ -55,7 +57,8 @@ def _encode(text: Any, index: int) -> bytes:
     else:
         raise TextError("not a text", where=where, expected="str or bytes", got=repr(text)[:80])
     # As the server sees it: U+3000 is blank too, and one blank row costs the whole batch.
-    if not raw.decode("utf-8", "replace").replace("\0", " ").strip():
+    blank = not raw.decode("utf-8", "replace").replace("\0", " ").strip()
+    if blank and not blank_allowed:
         raise TextError("empty text", where=where, expected="at least one character")
     return raw
 

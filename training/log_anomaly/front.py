@@ -20,7 +20,8 @@ from training.text.text_batch import (
 
 class Front:
     """``text`` BYTES (rows, 1) → ``label``, ``score``, ``probabilities``, ``threshold``,
-    ``manifest``. A line is one of ``labels``; it is the last one at or above its threshold.
+    ``manifest``. A line is one of ``labels``; it is the last one at or above its threshold. A
+    blank line is normal: it says nothing.
     """
 
     def __init__(self, folder: Path, classify: Classify) -> None:
@@ -46,13 +47,16 @@ class Front:
         spans: list[slice | FrontError] = []
         for request in requests:
             try:
-                own = read_texts(request["text"])
+                own = read_texts(request["text"], blank_allowed=True)
             except FrontError as error:
                 spans.append(error)
                 continue
             spans.append(slice(len(texts), len(texts) + len(own)))
             texts += own
         probabilities = self.batcher.probabilities(texts)
+        for row, text in enumerate(texts):
+            if not text.strip():
+                probabilities[row] = np.eye(len(self._labels), dtype=np.float32)[0]
         return [
             span if isinstance(span, FrontError) else self._outputs(probabilities[span], requested)
             for span in spans

@@ -171,16 +171,17 @@ class TextBatcher:
         }
 
 
-def read_texts(column: np.ndarray) -> list[str]:
+def read_texts(column: np.ndarray, *, blank_allowed: bool = False) -> list[str]:
     """Texts of one request: object array of bytes (rows, 1) → strings.
 
-    Bytes that are not UTF-8 are replaced, NULs are spaces. Raises FrontError: an empty text.
+    Bytes that are not UTF-8 are replaced, NULs are spaces. Raises FrontError: a blank text, unless
+    ``blank_allowed``.
     """
     texts = []
     for row, value in enumerate(np.asarray(column, dtype=object).reshape(-1)):
         text = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
         text = text.replace("\0", " ")
-        if not text.strip():
+        if not blank_allowed and not text.strip():
             raise FrontError(f"text at row {row}: expected some text, got an empty one")
         texts.append(text)
     if not texts:

@@ -242,13 +242,19 @@ def test_odd_logs_keep_their_line_numbers(urls: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("blank", ["", " \t", "\0", "\u3000", "\x1c", b"\xe3\x80\x80"])
-def test_a_blank_text_loses_no_other(urls: dict[str, str], blank: str | bytes) -> None:
-    with LogAnomalyClient(urls["grpc"]) as client:
+def test_a_blank_log_loses_no_other(urls: dict[str, str], blank: str | bytes) -> None:
+    with TrainFailureRCAClient(urls["grpc"]) as client:
         with pytest.raises(TextError, match="text 1"):
-            client.classify(["line 1000", blank])
-        verdicts = client.classify(["line 1000", blank, "line 9000"], on_error="skip")
-    assert [v.label for v in verdicts] == ["normal", None, "anomaly"]
-    assert "empty" in str(verdicts[1].error)
+            client.diagnose(["OOM", blank])
+        answers = client.diagnose(["OOM", blank, "all is well"], on_error="skip")
+    assert "empty" in str(answers[1].error)
+    assert [bool(answer.causes) for answer in answers] == [True, False, False]
+
+
+def test_a_blank_line_is_a_normal_one(urls: dict[str, str]) -> None:
+    with LogAnomalyClient(urls["grpc"]) as client:
+        verdicts = client.classify(["line 1000", "", " \0", "line 9000"])
+    assert [v.label for v in verdicts] == ["normal", "normal", "normal", "anomaly"]
 
 
 def test_a_server_that_starts_late_is_waited_for(tmp_path: Path, repository_root: Path) -> None:

@@ -82,10 +82,11 @@ def test_network_and_decisions(artifact: Artifact) -> None:
 
 
 def test_front_answers_every_request(front: Front, artifact: Artifact) -> None:
-    first, empty, third = front.answer(
+    first, blank, third = front.answer(
         [texts(b"unit broke", "磁盘损坏".encode()), texts(b" \0"), texts(b"\xff\xfe emoji \xf0")]
     )
-    assert isinstance(empty, FrontError)
+    assert not isinstance(blank, FrontError)
+    assert (blank["label"][0, 0], blank["score"][0, 0]) == (b"normal", 0)
     assert not isinstance(first, FrontError)
     assert not isinstance(third, FrontError)
     assert {name: array.shape for name, array in first.items()} == {
@@ -104,6 +105,34 @@ def test_front_answers_every_request(front: Front, artifact: Artifact) -> None:
     assert "files" not in told
 
 
+ODD_LINES = {
+    "empty": b"",
+    "blank": b" \t\r",
+    "one word": b"error",
+    "1 MB": b"x" * 500_000 + b" disk lost " + b"y" * 500_000,
+    "1 MB of CJK": "\u78c1\u76d8".encode() * 170_000,
+    "colours": b"\x1b[31mERROR\x1b[0m disk lost",
+    "binary": bytes(range(256)) * 4,
+    "numbers": b"0 1 2.5 -7 1e9 0x1f",
+    "frame": b"\tat com.example.Main.run(Main.java:42)",
+    "caret": b"    ^^^^^^^^^",
+    "brackets": b"]]]]>>>>{{{{",
+    "control tokens": b"[CLS] [SEP] [MASK] <num>",
+}
+
+
+@pytest.mark.parametrize("name", ODD_LINES)
+def test_any_line_has_a_score(front: Front, name: str) -> None:
+    (answer,) = front.answer([texts(ODD_LINES[name], b"unit broke")])
+    assert not isinstance(answer, FrontError)
+    assert answer["score"].shape == (2, 1)
+    assert ((answer["score"] >= 0) & (answer["score"] <= 1)).all()
+    (alone,) = front.answer([texts(b"unit broke")])
+    assert not isinstance(alone, FrontError)
+    # Its neighbour's score is its own.
+    assert answer["score"][1] == pytest.approx(alone["score"][0], abs=1e-6)
+
+
 def test_front_answers_what_is_asked(front: Front) -> None:
     (answer,) = front.answer([texts(b"unit broke")], frozenset({"score"}))
     assert not isinstance(answer, FrontError)
@@ -111,7 +140,11 @@ def test_front_answers_what_is_asked(front: Front) -> None:
 
 
 def test_only_bad_requests(front: Front) -> None:
-    assert all(isinstance(entry, FrontError) for entry in front.answer([texts(b""), texts(b" ")]))
+    blank = front.answer([texts(b""), texts(b" ")])
+    assert [entry["label"][0, 0] for entry in blank if not isinstance(entry, FrontError)] == [
+        b"normal",
+        b"normal",
+    ]
 
 
 def test_predict(artifacts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
