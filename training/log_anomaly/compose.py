@@ -121,6 +121,11 @@ def fill(template: str, generator: np.random.Generator) -> str:
     return _SLOT.sub(value, template)
 
 
+def slots_as_numbers(template: str) -> str:
+    """``template`` with a number in each slot: always the same text."""
+    return _SLOT.sub("7", template)
+
+
 def _name(component: Component, chinese: bool, generator: np.random.Generator) -> str:
     if chinese and generator.random() >= _ENGLISH_COMPONENT_SHARE:
         return component.chinese

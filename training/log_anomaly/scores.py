@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # A threshold outside would alarm on doubt, or stay silent on all but certainty.
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.5, 0.95
+LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.3, 0.95
 FALSE_ALARMS_ALLOWED = 0.005
 
 
@@ -58,10 +58,10 @@ def bootstrap_interval(
 
 def choose_threshold(scores: np.ndarray, truth: np.ndarray, sure_normal: np.ndarray) -> float:
     """The threshold of best F1, half-way between the scores on its two sides, among those that
-    alarm on at most ``FALSE_ALARMS_ALLOWED`` of ``sure_normal`` (rows that real systems call
-    normal; bool (rows,))."""
+    alarm on at most ``FALSE_ALARMS_ALLOWED`` of ``sure_normal`` (rows of near-normal
+    systems; bool (rows,))."""
     if not truth.any() or truth.all():
-        return LOWEST_THRESHOLD
+        return 0.5
     ordered = np.unique(scores)
     candidates = np.clip(
         np.concatenate([[0.5], (ordered[1:] + ordered[:-1]) / 2]),

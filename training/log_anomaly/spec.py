@@ -124,7 +124,7 @@ SPEC = ModelSpec(
     predict=predict,
     golden_questions=golden_questions,
     adaptation=Adaptation(add_adapt_arguments, adapt),
-    quick={"epochs": 1.0},
+    quick={"epochs": 1.5},
     benchmarks={
         "log_anomaly": Benchmark(
             "systems never seen, beside a keyword rule and TF-IDF with logistic regression",

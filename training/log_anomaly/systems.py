@@ -72,9 +72,14 @@ class SystemFile:
     in_time_order: bool
 
 
+def words_of(message: str) -> list[str]:
+    """Its words in lower case, without anything variable."""
+    return _WORD.findall(_VARIABLE.sub(" ", message.lower()))
+
+
 def signature(message: str) -> str:
-    """The first words of a message, without numbers, case and placeholders."""
-    return " ".join(_WORD.findall(_VARIABLE.sub(" ", message.lower()))[:8])
+    """The first words of a message."""
+    return " ".join(words_of(message)[:8])
 
 
 def read_labelled_lines(path: Path, report: RowReport) -> list[LogRow]:

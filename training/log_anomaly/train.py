@@ -15,7 +15,13 @@ from training.log_anomaly.baselines import keyword_scores
 from training.log_anomaly.compose import Composer
 from training.log_anomaly.data import Corpus, Twins, load_corpus, make_sampler, target_of
 from training.log_anomaly.scores import Scores, choose_threshold, evaluate
-from training.log_anomaly.systems import FAULT, LABELS, NO_FAULT, LogRow
+from training.log_anomaly.systems import (
+    FAULT,
+    LABELS,
+    NEAR_NORMAL_SYSTEMS,
+    NO_FAULT,
+    LogRow,
+)
 from training.log_anomaly.vocabulary import GRADES, Grade, Language
 from training.loop import seed_everything
 from training.run import TrainRun
@@ -140,8 +146,9 @@ def judge(rows: Sequence[LogRow], logits: np.ndarray, twins: Sequence[np.ndarray
     grades = np.array([target_of(FAULT if row.anomaly else NO_FAULT) for row in rows])
     temperature = calibrate_temperature(logits, grades, multi_label=False)
     scores = fault_scores(logits, temperature)
-    real_normal = np.array([row.system != "vocabulary" and not row.anomaly for row in rows])
-    threshold = choose_threshold(scores, truth, real_normal)
+    # What operators left untagged elsewhere may be as severe as what they tagged.
+    near_normal = np.array([row.system in NEAR_NORMAL_SYSTEMS for row in rows])
+    threshold = choose_threshold(scores, truth, near_normal)
     english, chinese = (fault_scores(part, temperature) >= threshold for part in twins)
     rule = keyword_scores([row.text for row in rows])
     return Verdict(

@@ -12,7 +12,7 @@ from training.data.row_report import RowReport
 from training.data.source import DataSource
 from training.log_anomaly.data import load_corpus, make_sampler
 from training.log_anomaly.systems import FAULT, NO_FAULT, ROUTINE, LogRow, signature
-from training.log_anomaly.vocabulary import load_messages
+from training.log_anomaly.vocabulary import Message, load_messages
 
 BGL_HEADER = "{n} 2005.06.03 R02-M1 2005-06-03-15.42.50.{n} R02-M1 RAS KERNEL FATAL "
 STATES = ("works", "broke")
@@ -127,6 +127,26 @@ def test_a_system_is_left_out_with_its_templates(data_folder: Path) -> None:
     assert not [file for file in corpus.files if "BGL" in file.path or "gpud" in file.path]
     with pytest.raises(InputError, match="BLG"):
         load_corpus(source, RowReport(), 0, ["BLG"])
+
+
+def test_a_message_that_a_left_out_system_prints_is_not_learnt(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import training.log_anomaly.data
+
+    messages = (
+        Message("fault", "buffer lost on {dev}", "{dev}缓冲丢失", "own"),
+        Message("fault", "fan {n} stopped turning", "风扇{n}停转", "own"),
+    )
+    monkeypatch.setattr(training.log_anomaly.data, "load_messages", lambda: messages)
+    monkeypatch.setattr(training.log_anomaly.data, "split_messages", lambda found: (found, []))
+    source = DataSource(data_folder, "folder")
+    assert len(load_corpus(source, RowReport(), 0).messages) == 2
+    # The line has a header before the message.
+    lines = data_folder / "logs/gpud_kmsg/kmsg_lines.tsv"
+    lines.write_text("component\tline\ndisk\t[ 12.5] kernel: buffer lost on sda\n")
+    left = load_corpus(source, RowReport(), 0, ["GPU nodes"]).messages
+    assert [message.english for message in left] == ["fan {n} stopped turning"]
 
 
 def test_a_row_may_be_what_is_known_of_it(data_folder: Path) -> None:

@@ -139,7 +139,7 @@ def test_front_answers_what_is_asked(front: Front) -> None:
     assert set(answer) == {"score"}
 
 
-def test_only_bad_requests(front: Front) -> None:
+def test_only_blank_requests(front: Front) -> None:
     blank = front.answer([texts(b""), texts(b" ")])
     assert [entry["label"][0, 0] for entry in blank if not isinstance(entry, FrontError)] == [
         b"normal",
