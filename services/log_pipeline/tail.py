@@ -67,7 +67,7 @@ class FollowedFile:
 
     def close(self) -> list[bytes]:
         """What was written since the last look, and the half-written line that is left."""
-        lines: list[bytes] = []
+        lines = self.read()
         if self._file is not None:
             while self._file.tell() < os.fstat(self._file.fileno()).st_size:
                 lines += self._read_open()
