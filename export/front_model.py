@@ -135,16 +135,16 @@ class _TextMetrics:
     """What the text batcher counted, on Triton's /metrics as ``presage_text_*``."""
 
     def __init__(self, labels: dict[str, str]) -> None:
-        self._counters = {}
-        self._counted = {}
+        self._counters: dict[str, Any] = {}
+        self._counted: dict[str, int] = {}
         # A family lives as long as this object: Triton forgets it when Python does.
-        self._families = []
+        self._families: list[Any] = []
         for name, (description, label, values) in _TEXT_COUNTERS.items():
             family = self._family(name, description, pb_utils.MetricFamily.COUNTER)
             for value in values:
                 self._counters[value] = family.Metric(labels={**labels, label: value})
                 self._counted[value] = 0
-        self._gauges = {}
+        self._gauges: dict[str, Any] = {}
         for name, description in _TEXT_GAUGES.items():
             family = self._family(name, description, pb_utils.MetricFamily.GAUGE)
             self._gauges[name] = family.Metric(labels=labels)

@@ -66,11 +66,14 @@ class FollowedFile:
         return lines
 
     def close(self) -> list[bytes]:
-        """The half-written line that is left."""
+        """What was written since the last look, and the half-written line that is left."""
+        lines = self.read()
         if self._file is not None:
+            while self._file.tell() < os.fstat(self._file.fileno()).st_size:
+                lines += self._read_open()
             self._file.close()
             self._file = None
-        return self._give_up_pending()
+        return lines + self._give_up_pending()
 
     def _read_open(self) -> list[bytes]:
         assert self._file is not None

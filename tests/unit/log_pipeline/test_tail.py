@@ -93,3 +93,9 @@ def test_a_line_without_end_takes_no_memory(log: Log) -> None:
     log.write("\nnext\n")
     assert file.read() == [b"next"]
     assert log.odd["long"] == 1
+
+
+def test_what_is_written_last_is_told(log: Log) -> None:
+    file = log.follow()
+    log.write("one\ntwo")
+    assert file.close() == [b"one", b"two"]
