@@ -1,0 +1,1 @@
+"""Where the logs come from that train and judge the root-cause model."""
