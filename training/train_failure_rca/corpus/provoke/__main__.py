@@ -1,4 +1,4 @@
-"""``python -m training.train_failure_rca.corpus.provoke``: failing programs in, labelled logs out."""
+"""``python -m training.train_failure_rca.corpus.provoke``: programs in, labelled logs out."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ for step in range(6):
 """
 
 
-def _cascade(  # noqa: ANN202
+def _cascade(
     name: str,
     family: str,
     label: str,
@@ -102,7 +102,7 @@ SCENARIOS = (
     ),
     _cascade(
         "cascade-config",
-        "input-path",
+        "no-such-file",
         "Config_Error",
         r"FileNotFoundError: .*'/data/eval/mmlu.json'",
         "json.load(open('/data/eval/mmlu.json'))",
@@ -111,7 +111,7 @@ SCENARIOS = (
     ),
     _cascade(
         "cascade-disk",
-        "errno-28",
+        "no-space-left",
         "Disk_Full",
         r"OSError: \[Errno 28\] No space left on device",
         "with open('/dev/full', 'w') as file:\n    file.write('metrics' * 4000)",
@@ -119,7 +119,7 @@ SCENARIOS = (
     ),
     _cascade(
         "cascade-memory",
-        "torch-cpu-allocator",
+        "cannot-allocate-memory",
         "OOM",
         r"DefaultCPUAllocator: (can't allocate memory|not enough memory)",
         "import resource\nresource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
@@ -128,7 +128,7 @@ SCENARIOS = (
     ),
     _cascade(
         "cascade-permission",
-        "errno-13",
+        "permission-denied",
         "Permission_Denied",
         r"PermissionError: \[Errno 13\] Permission denied: 'metrics/rank1.csv'",
         "open('metrics/rank1.csv', 'w')",
@@ -159,7 +159,7 @@ SCENARIOS = (
     ),
     shell(
         "retry-then-config",
-        "input-path",
+        "no-such-file",
         {
             "Config_Error": r"FileNotFoundError: .*'/data/tokenizer.json'",
         },
@@ -179,10 +179,10 @@ SCENARIOS = (
     ),
     shell(
         "missing-checkpoint-after-failed-download",
-        "curl-refused",
+        "failed-to-connect",
         {
             _NET: r"curl: \(7\) Failed to connect",
-            "Checkpoint_Error": r"FileNotFoundError: .*'base.safetensors'|No such file or directory: "
+            "Checkpoint_Error": r"FileNotFoundError: No such file or directory: "
             r"\"?base.safetensors",
         },
         """
@@ -218,7 +218,7 @@ SCENARIOS = (
     ),
     python(
         "finally-hides-nothing",
-        "linear-then-save",
+        "matmul-shapes",
         {
             "Model_Code_Error": r"RuntimeError: mat1 and mat2 shapes cannot be multiplied",
             "Disk_Full": r"OSError: \[Errno 28\] No space left on device",

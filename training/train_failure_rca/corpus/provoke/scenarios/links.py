@@ -6,10 +6,14 @@ from training.train_failure_rca.corpus.provoke.scenario import python, shell
 
 _LINK = "Network_Link_Flap"
 # Far ends that root takes down while the program runs.
-_PAIR = "ip link add eth1 type veth peer name sw1 && ip link set eth1 up && ip link set sw1 up"
+_PAIR = (
+    # /sys shows the interfaces of the network it was mounted in.
+    "mount -t sysfs sysfs /sys; ip link add eth1 type veth peer name sw1"
+    " && ip link set eth1 up && ip link set sw1 up"
+)
 _FLAP = (
-    _PAIR
-    + "; (for t in 1 1 1; do sleep 1; ip link set sw1 down; sleep 1; ip link set sw1 up; done) &"
+    _PAIR + "; (for t in 1 1 1; do sleep 1; ip link set sw1 down; sleep 1; ip link set sw1 up;"
+    " done) &"
 )
 _DOWN = _PAIR + "; (sleep 2; ip link set sw1 down) &"
 _WATCH = """

@@ -44,7 +44,7 @@ def _loader(
     timeout: int = 0,
     options: str = "",
     **more: object,
-):  # noqa: ANN202
+):
     code = _DATASET.format(act, item, style, workers, timeout, options)
     return python(name, family, {_LOADER: pattern}, code, **more)
 
@@ -70,14 +70,14 @@ SCENARIOS = (
     ),
     _loader(
         "worker-sigkill",
-        "worker-killed",
+        "worker-died",
         r"DataLoader worker \(pid(\(s\))? .*\) (is killed by signal: Killed|exited unexpectedly)",
         act="time.sleep(1.5); os.kill(os.getpid(), signal.SIGKILL)",
         style="bracket",
     ),
     _loader(
         "worker-segfault",
-        "worker-killed",
+        "worker-died",
         (
             r"ERROR: Unexpected segmentation fault encountered in worker",
             r"DataLoader worker \(pid(\(s\))? .*\) (is killed by signal|exited unexpectedly)",
@@ -87,21 +87,21 @@ SCENARIOS = (
     ),
     _loader(
         "worker-exits",
-        "worker-exited",
+        "worker-died",
         r"DataLoader worker \(pid\(s\) .*\) exited unexpectedly",
         act="time.sleep(1.5); os._exit(1)",
         style="json",
     ),
     _loader(
         "worker-abort",
-        "worker-killed",
+        "worker-died",
         r"DataLoader worker \(pid(\(s\))? .*\) (is killed by signal: Aborted|exited unexpectedly)",
         act="time.sleep(1.5); os.abort()",
         style="tqdm",
     ),
     python(
         "shm-no-space",
-        "shm-no-space",
+        "no-space-left",
         {
             "Disk_Full": r"unable to allocate shared memory\(shm\).*No space left on device",
             _LOADER: r"unable to allocate shared memory\(shm\).*No space left on device",
@@ -112,7 +112,7 @@ SCENARIOS = (
     ),
     python(
         "shm-no-space-hf",
-        "shm-no-space",
+        "no-space-left",
         {
             "Disk_Full": r"unable to (allocate|write).*No space left on device",
             _LOADER: r"unable to (allocate|write).*No space left on device",
@@ -223,15 +223,16 @@ SCENARIOS = (
                     steps(1)
                 except queue.Empty:
                     raise RuntimeError(
-                        f"data producer (pid {producer.pid}) died with exit code {producer.exitcode}"
+                        f"data producer (pid {producer.pid}) died with exit code"
+                        f" {producer.exitcode}"
                     ) from None
         """,
     ),
     ranks(
         "rank-worker-killed",
-        "worker-killed",
+        "worker-died",
         {
-            _LOADER: r"DataLoader worker \(pid(\(s\))? .*\) (is killed by signal|exited unexpectedly)",
+            _LOADER: r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)",
             "Network_Timeout": r"Connection (closed|reset) by peer",
         },
         _DATASET.replace(

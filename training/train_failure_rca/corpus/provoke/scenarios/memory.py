@@ -82,7 +82,7 @@ SCENARIOS = (
     ),
     python(
         "torch-default-allocator",
-        "torch-cpu-allocator",
+        "cannot-allocate-memory",
         {_OOM: r"DefaultCPUAllocator: (can't allocate memory|not enough memory)"},
         """
         import resource
@@ -96,7 +96,7 @@ SCENARIOS = (
     ),
     python(
         "torch-load-memory",
-        "torch-cpu-allocator",
+        "cannot-allocate-memory",
         {_OOM: r"DefaultCPUAllocator: (can't allocate memory|not enough memory)"},
         """
         import resource
@@ -112,7 +112,7 @@ SCENARIOS = (
     ),
     python(
         "mmap-memory",
-        "errno-12",
+        "cannot-allocate-memory",
         {_OOM: r"OSError: \[Errno 12\] Cannot allocate memory"},
         """
         import mmap
@@ -126,7 +126,7 @@ SCENARIOS = (
     ),
     python(
         "fork-memory",
-        "errno-12",
+        "cannot-allocate-memory",
         {_OOM: r"OSError: \[Errno 12\] Cannot allocate memory"},
         """
         import os
@@ -163,7 +163,7 @@ SCENARIOS = (
     ),
     shell(
         "bash-fork-memory",
-        "shell-cannot-allocate",
+        "cannot-allocate-memory",
         {_OOM: r"(cannot allocate|xmalloc|Cannot allocate memory)"},
         """
         echo "[merge] joining shards"
@@ -173,12 +173,13 @@ SCENARIOS = (
     ),
     shell(
         "compiler-memory",
-        "compiler-memory",
+        "cannot-allocate-memory",
         {_OOM: r"(out of memory allocating|virtual memory exhausted|Cannot allocate memory)"},
         """
         set -e
         (echo '#include <vector>'; for i in $(seq 400); do
-          echo "template std::vector<char[$i]>::vector(std::vector<char[$i]> const&);"; done) > ops.cc
+          echo "template std::vector<char[$i]>::vector(std::vector<char[$i]> const&);"
+        done) > ops.cc
         echo "[1/3] c++ -c ops.cc -o ops.o"
         ulimit -v 90000
         g++ -O2 -c ops.cc -o ops.o
@@ -187,7 +188,7 @@ SCENARIOS = (
     ),
     shell(
         "cgroup-killed-shell",
-        "cgroup-killed",
+        "cgroup-oom-kill",
         {_OOM: (r"Killed", r"Memory cgroup out of memory: Killed process")},
         """
         echo "[launch] python train.py"
@@ -209,7 +210,7 @@ SCENARIOS = (
     ),
     python(
         "cgroup-exit-137",
-        "cgroup-kernel-log",
+        "cgroup-oom-kill",
         {_OOM: r"Memory cgroup out of memory: Killed process"},
         """
         from joblog import start, steps
@@ -224,7 +225,7 @@ SCENARIOS = (
     ),
     python(
         "cgroup-worker",
-        "loader-worker-oom",
+        "cgroup-oom-kill",
         {
             _OOM: r"Memory cgroup out of memory: Killed process",
             "DataLoader_Stuck": r"DataLoader worker \(pid.* (is killed by signal: Killed|exited)",
@@ -253,7 +254,7 @@ SCENARIOS = (
     ),
     ranks(
         "cgroup-rank",
-        "rank-oom",
+        "cgroup-oom-kill",
         {
             _OOM: r"Memory cgroup out of memory: Killed process",
             "Network_Timeout": r"Connection (closed|reset) by peer",

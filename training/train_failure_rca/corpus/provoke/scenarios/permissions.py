@@ -36,7 +36,7 @@ def serve(status, body=b"denied", headers=()):
 SCENARIOS = (
     python(
         "open-data",
-        "errno-13",
+        "permission-denied",
         {_DENIED: r"PermissionError: \[Errno 13\] Permission denied: 'data/train.bin'"},
         """
         import os
@@ -53,7 +53,7 @@ SCENARIOS = (
     ),
     python(
         "save-checkpoint",
-        "errno-13-torch-save",
+        "permission-denied",
         {_DENIED: r"(Permission denied|open file failed with strerror)"},
         """
         import torch
@@ -67,7 +67,7 @@ SCENARIOS = (
     ),
     python(
         "makedirs",
-        "errno-13",
+        "permission-denied",
         {_DENIED: r"PermissionError: \[Errno 13\] Permission denied: '/opt/results'"},
         """
         import os
@@ -81,7 +81,7 @@ SCENARIOS = (
     ),
     python(
         "hf-cache",
-        "errno-13",
+        "permission-denied",
         {_DENIED: r"PermissionError: \[Errno 13\] Permission denied: .*shared_cache"},
         """
         import os
@@ -96,7 +96,7 @@ SCENARIOS = (
     ),
     ranks(
         "rank-log-file",
-        "errno-13",
+        "permission-denied",
         {
             _DENIED: r"PermissionError: \[Errno 13\] Permission denied: .*logs/rank1.log",
             "Network_Timeout": r"Connection closed by peer",
@@ -115,7 +115,7 @@ SCENARIOS = (
     ),
     python(
         "read-only-checkpoint",
-        "errno-30",
+        "read-only",
         {_DENIED: r"OSError: \[Errno 30\] Read-only file system: 'shared/index.lock'"},
         """
         from joblog import start, say
@@ -128,7 +128,7 @@ SCENARIOS = (
     ),
     shell(
         "read-only-cp",
-        "errno-30-coreutils",
+        "read-only",
         {_DENIED: r"cp: cannot create regular file 'dataset/.*': Read-only file system"},
         """
         set -e
@@ -141,7 +141,7 @@ SCENARIOS = (
     ),
     shell(
         "coreutils-denied",
-        "coreutils-permission-denied",
+        "permission-denied",
         {_DENIED: r"mkdir: cannot create directory .*: Permission denied"},
         """
         set -e
@@ -154,7 +154,7 @@ SCENARIOS = (
     ),
     shell(
         "script-not-executable",
-        "shell-permission-denied",
+        "permission-denied",
         {_DENIED: r"run.sh: line 3: ./launch.sh: Permission denied"},
         """
         set -e
@@ -164,7 +164,7 @@ SCENARIOS = (
     ),
     shell(
         "redirect-denied",
-        "shell-permission-denied",
+        "permission-denied",
         {_DENIED: r"train.log: Permission denied"},
         """
         set -e
@@ -201,7 +201,7 @@ SCENARIOS = (
     ),
     shell(
         "mount-denied",
-        "mount-permission",
+        "permission-denied",
         {_DENIED: r"mount: .*: (must be superuser to use mount|permission denied)"},
         """
         set -e
@@ -213,7 +213,7 @@ SCENARIOS = (
     ),
     python(
         "socket-port-80",
-        "privileged-port",
+        "permission-denied",
         {_DENIED: r"PermissionError: \[Errno 13\] Permission denied"},
         """
         import http.server
@@ -311,7 +311,7 @@ SCENARIOS = (
     ),
     shell(
         "curl-403",
-        "curl-403",
+        "http-403",
         {_DENIED: r"curl: \(22\) The requested URL returned error: 403"},
         """
         set -e
@@ -324,7 +324,7 @@ SCENARIOS = (
     ),
     shell(
         "wget-401",
-        "wget-401",
+        "wget-authentication",
         {_DENIED: r"(401 Unauthorized|Username/Password Authentication Failed)"},
         """
         set -e

@@ -40,7 +40,7 @@ _FAKE = {"fake.py": SERVER, "slow.py": _SLOW}
 SCENARIOS = (
     python(
         "requests-refused",
-        "http-refused",
+        "connection-refused",
         {_NET: r"requests.exceptions.ConnectionError: .*Connection refused"},
         """
         import requests
@@ -66,7 +66,7 @@ SCENARIOS = (
     ),
     python(
         "requests-retries",
-        "http-retries",
+        "connection-refused",
         {_NET: r"Max retries exceeded with url"},
         """
         import logging
@@ -124,7 +124,7 @@ SCENARIOS = (
     ),
     python(
         "httpx-refused",
-        "http-refused",
+        "connection-refused",
         {_NET: r"httpx.ConnectError: \[Errno 111\] Connection refused"},
         """
         import httpx
@@ -136,7 +136,7 @@ SCENARIOS = (
     ),
     python(
         "aiohttp-refused",
-        "http-refused",
+        "connection-refused",
         {_NET: r"Cannot connect to host 127.0.0.1:9100"},
         """
         import asyncio
@@ -180,7 +180,7 @@ SCENARIOS = (
     ),
     python(
         "urllib-refused",
-        "http-refused",
+        "connection-refused",
         {_NET: r"urllib.error.URLError: <urlopen error \[Errno 111\] Connection refused>"},
         """
         import torch
@@ -191,7 +191,7 @@ SCENARIOS = (
     ),
     python(
         "urllib-dns",
-        "name-resolution-http",
+        "name-resolution",
         {_NET: r"urllib.error.URLError: <urlopen error \[Errno -[23]\] "},
         """
         import torch
@@ -203,7 +203,7 @@ SCENARIOS = (
     ),
     python(
         "requests-dns",
-        "name-resolution-http",
+        "name-resolution",
         {_NET: r"(NameResolutionError|Failed to resolve)"},
         """
         import requests
@@ -217,9 +217,7 @@ SCENARIOS = (
     python(
         "hub-offline",
         "hub-unreachable",
-        {
-            _NET: r"(We couldn't connect to|Failed to resolve|Name or service not known|name resolution)"
-        },
+        {_NET: r"(We couldn't connect to|Failed to resolve|name resolution)"},
         """
         from transformers import AutoConfig
         print("loading team/llama-7b")
@@ -300,7 +298,7 @@ SCENARIOS = (
     ),
     shell(
         "curl-refused",
-        "curl-refused",
+        "failed-to-connect",
         {_NET: r"curl: \(7\) Failed to connect to 127.0.0.1 port 8000"},
         """
         set -e
@@ -332,7 +330,7 @@ SCENARIOS = (
     ),
     shell(
         "git-clone",
-        "git-unreachable",
+        "failed-to-connect",
         {_NET: r"fatal: unable to (access|connect|look up)"},
         """
         set -e
@@ -342,7 +340,7 @@ SCENARIOS = (
     ),
     shell(
         "ssh-refused",
-        "ssh-refused",
+        "connection-refused",
         {_NET: r"ssh: connect to host 127.0.0.1 port 2222: Connection refused"},
         """
         set -e
@@ -353,7 +351,7 @@ SCENARIOS = (
     ),
     shell(
         "pip-index-refused",
-        "pip-index-unreachable",
+        "connection-refused",
         {
             _NET: r"Retrying .*Connection refused",
             "Image_Env_Error": r"ERROR: No matching distribution found for einops==0.8.0",
@@ -367,7 +365,7 @@ SCENARIOS = (
     ),
     shell(
         "bash-tcp-refused",
-        "shell-refused",
+        "connection-refused",
         {_NET: r"(connect: Connection refused|/dev/tcp/127.0.0.1/29500: Connection refused)"},
         """
         set -e

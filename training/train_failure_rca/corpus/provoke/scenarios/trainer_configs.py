@@ -62,31 +62,9 @@ SCENARIOS = (
         """,
     ),
     python(
-        "hf-warmup-ratio",
-        "hf-warmup-ratio",
-        {_CONFIG: r"ValueError: warmup_ratio must lie in range \[0,1\]"},
-        """
-        from transformers import TrainingArguments
-        from joblog import start
-        start("zh")
-        TrainingArguments(output_dir="out", warmup_ratio=100)
-        """,
-    ),
-    python(
-        "hf-fp16-bf16",
-        "hf-precision",
-        {_CONFIG: r"ValueError: At most one of fp16 and bf16 can be True"},
-        """
-        from transformers import TrainingArguments
-        TrainingArguments(output_dir="out", fp16=True, bf16=True)
-        """,
-    ),
-    python(
         "hf-unknown-training-argument",
         "unknown-field",
-        {
-            _CONFIG: r"TrainingArguments.__init__\(\) got an unexpected keyword argument 'evaluate_every'"
-        },
+        {_CONFIG: r"TrainingArguments.* got an unexpected keyword argument 'evaluate_every'"},
         """
         import yaml
         from transformers import TrainingArguments
@@ -96,9 +74,7 @@ SCENARIOS = (
     python(
         "hf-hidden-heads",
         "hidden-size-heads",
-        {
-            _CONFIG: r"ValueError: The hidden size \(100\) is not a multiple of the number of attention"
-        },
+        {_CONFIG: r"ValueError: The hidden size \(100\) is not a multiple of"},
         """
         from transformers import BertConfig, BertModel
         from joblog import start, say
@@ -123,7 +99,12 @@ SCENARIOS = (
     python(
         "hf-rope-scaling",
         "hf-rope",
-        {_CONFIG: r"(KeyError|Missing required keys in `rope_scaling`|rope_type)"},
+        {
+            _CONFIG: (
+                r"Missing validation function mapping in `ROPE_VALIDATION_FUNCTIONS`",
+                r"KeyError: 'yarnn'",
+            )
+        },
         """
         from transformers import LlamaConfig, LlamaModel
         print("rope scaling: {'rope_type': 'yarnn', 'factor': 4}")
