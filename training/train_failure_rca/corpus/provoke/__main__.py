@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.train_failure_rca.corpus.provoke")
     parser.add_argument("--only", default="", help="names or parts of names, separated by commas")
     parser.add_argument("--jobs", type=int, default=2, help="programs at once")
-    parser.add_argument("--output", type=Path, default=SNAPSHOT, help="JSON lines")
+    parser.add_argument(
+        "--output", type=Path, default=SNAPSHOT, help="JSON lines; with --only, its other rows stay"
+    )
     parser.add_argument("--list", action="store_true", help="names, labels and families")
     parser.add_argument("--show", action="store_true", help="print the output as well")
     arguments = parser.parse_args(argv)
@@ -43,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, needs in lacking.items():
         print(f"skipped {name}: this machine offers no {', '.join(needs)}", file=sys.stderr)
 
+    # As an interrupt from the keyboard does: no more programs, and nothing left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     logs: list[ProvokedLog] = []
     failures = 0
     with tqdm(total=len(able), unit="program", disable=None) as bar:
@@ -56,20 +61,24 @@ def main(argv: list[str] | None = None) -> int:
             else:
                 failures += 1
                 tqdm.write(f"FAILED {result}", file=sys.stderr)
-    logs.sort(key=lambda log: order.index(log.scenario))
-    if failures or (lacking and arguments.output == SNAPSHOT) or (parts and not _named(argv)):
-        print(f"{len(logs)} logs, {failures} failed, {len(lacking)} skipped: nothing written")
-        return 1 if failures else 0
-    rows = [json.dumps(log.as_row(), ensure_ascii=False) for log in logs]
-    arguments.output.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-    print(f"{len(logs)} logs: {arguments.output}")
-    return 0
+    rows = {log.scenario: log.as_row() for log in logs}
+    if lacking or failures or parts:
+        # What was not run, or did not end as declared, stays as it was.
+        rows = _read(arguments.output) | rows
+    kept = [json.dumps(rows[name], ensure_ascii=False) for name in order if name in rows]
+    arguments.output.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+    print(
+        f"{len(logs)} logs written to {arguments.output} (now {len(kept)}),"
+        f" {failures} failed, {len(lacking)} skipped"
+    )
+    return 1 if failures else 0
 
 
-def _named(argv: list[str] | None) -> bool:
-    """Whether --output was given: a part of the corpus must not replace the whole by default."""
-    words = sys.argv[1:] if argv is None else argv
-    return any(word.startswith("--output") for word in words)
+def _read(path: Path) -> dict[str, dict[str, object]]:
+    if not path.is_file():
+        return {}
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {row["scenario"]: row for row in rows}
 
 
 def _shown(log: ProvokedLog) -> str:

@@ -106,11 +106,16 @@ def provoke_all(
     """Each scenario with its log, or with what went wrong, as they finish."""
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(provoke, scenario): scenario for scenario in wanted}
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except ProvokeError as error:
-                yield futures[future], error
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield futures[future], future.result()
+                except ProvokeError as error:
+                    yield futures[future], error
+        finally:
+            # Interrupted: what runs ends within its time and cleans up, the rest never starts.
+            for future in futures:
+                future.cancel()
 
 
 def runnable(wanted: Sequence[Scenario]) -> tuple[list[Scenario], dict[str, list[str]]]:

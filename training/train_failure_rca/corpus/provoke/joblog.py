@@ -13,7 +13,13 @@ import sys
 import traceback
 from datetime import datetime
 
-_state = {"style": "plain", "step": 0, "loss": 2.71, "name": "train"}
+# Differs by scenario, so that no figure betrays which program wrote a log.
+_seed = int(os.environ.get("JOB_PID", "1"))
+_speed = 700 + _seed % 1900
+_total = 640 + 10 * (_seed % 300)
+_floor = 0.2 + _seed % 17 / 10
+_state = {"style": "plain", "step": _seed % 40 * 10, "loss": _floor + 1.3 + _seed % 59 / 10}
+_state["name"] = "train"
 _rank = os.environ.get("RANK")
 
 
@@ -69,18 +75,18 @@ def steps(count, every=10):
         step = _state["step"] = _state["step"] + every
         loss = _next_loss()
         if style == "json":
-            say(f"step={step} loss={loss:.4f} lr=3.0e-04 throughput={1180 + step % 37}")
+            say(f"step={step} loss={loss:.4f} lr=3.0e-04 throughput={_speed + step % 37}")
         elif style == "zh":
             say(f"第 {1 + step // 100} 轮 第 {step} 步 损失={loss:.4f} 学习率=3.0e-04 重试 0 次")
         elif style == "hf":
-            epoch = step / 640
+            epoch = step / _total
             print(
                 {"loss": round(loss, 4), "grad_norm": round(loss / 3, 5), "epoch": round(epoch, 2)}
             )
         elif style == "megatron":
             print(
                 f" iteration {step:8d}/   20000 | consumed samples: {step * 256:12d} | "
-                f"elapsed time per iteration (ms): {411 + step % 7}.{step % 10} | "
+                f"elapsed time per iteration (ms): {_speed / 3 + step % 7:.1f} | "
                 f"learning rate: 3.000E-04 | global batch size:   256 | lm loss: {loss:.6E} | "
                 f"loss scale: 1.0 | grad norm: {loss / 3:.3f} | number of skipped iterations:   0 "
                 "| number of nan iterations:   0 |"
@@ -88,22 +94,23 @@ def steps(count, every=10):
         elif style == "logging":
             say(f"Epoch 1 step {step}: train_loss={loss:.4f}, errors=0, lr=0.0003")
         elif style == "bracket":
-            say(f"Epoch: [0][{step}/640]  Time 0.41 (0.42)  Data 0.01  Loss {loss:.4e}")
+            times = f"Time {90 / _speed:.2f} ({91 / _speed:.2f})  Data 0.01"
+            say(f"Epoch: [0][{step}/{_total}]  {times}  Loss {loss:.4e}")
         else:
-            print(f"step {step:5d} | loss {loss:.4f} | lr 3.0e-04 | {1180 + step % 37} samples/s")
+            print(f"step {step:5d} | loss {loss:.4f} | lr 3.0e-04 | {_speed + step % 37} samples/s")
     return None
 
 
 def _next_loss():
-    _state["loss"] = 0.4 + (_state["loss"] - 0.4) * 0.97
-    return _state["loss"] + 0.01 * ((_state["step"] * 7919) % 13 - 6) / 6
+    _state["loss"] = _floor + (_state["loss"] - _floor) * 0.97
+    return _state["loss"] + 0.01 * ((_state["step"] * 7919 + _seed) % 13 - 6) / 6
 
 
 def _bar(count):
     from tqdm import tqdm
 
     # The bar stays open, as it does in a program that dies within its loop.
-    bar = _state["bar"] = tqdm(total=640, desc="Epoch 0", mininterval=0)
+    bar = _state["bar"] = tqdm(total=_total, desc="Epoch 0", mininterval=0)
     for _ in range(0, count, 10):
         _state["step"] += 10
         bar.set_postfix(loss=f"{_next_loss():.3f}", refresh=False)
