@@ -232,8 +232,8 @@ SCENARIOS = (
         """
         import os
         os.environ["HF_ENDPOINT"] = "http://127.0.0.1:8090"
-        from transformers import AutoTokenizer
-        AutoTokenizer.from_pretrained("team/sft-base")
+        from transformers import AutoConfig
+        AutoConfig.from_pretrained("team/sft-base")
         """,
     ),
     python(
