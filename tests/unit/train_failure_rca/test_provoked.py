@@ -119,7 +119,7 @@ def test_no_two_families_share_their_proof(rows: dict[str, Row]) -> None:
         if root is None:
             continue
         for line in decisive(row, str(root)):
-            message = re.sub(r"^.*?(?=\w+(?:Error|Exception)\b)", "", line)
+            message = re.sub(r"^.*?(?=\b[A-Za-z.]+(?:Error|Exception)\b)", "", line)
             families[str(root), message].add(str(row["family"]))
     shared = {key: sorted(names) for key, names in families.items() if len(names) > 1}
     assert not shared

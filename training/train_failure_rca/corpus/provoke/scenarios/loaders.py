@@ -132,7 +132,7 @@ SCENARIOS = (
     ),
     _loader(
         "shm-bus-error",
-        "shm-bus-error",
+        "worker-died",
         (
             r"Unexpected bus error encountered in worker.*insufficient shared memory",
             r"(is killed by signal: Bus error|exited unexpectedly)",
@@ -143,7 +143,7 @@ SCENARIOS = (
     ),
     _loader(
         "shm-bus-error-zh",
-        "shm-bus-error",
+        "worker-died",
         r"Unexpected bus error encountered in worker.*insufficient shared memory",
         item="shared_frame(index)",
         style="zh",

@@ -216,7 +216,7 @@ SCENARIOS = (
     ),
     python(
         "hub-offline",
-        "hub-unreachable",
+        "name-resolution",
         {_NET: r"(We couldn't connect to|Failed to resolve|name resolution)"},
         """
         from transformers import AutoConfig
@@ -227,7 +227,7 @@ SCENARIOS = (
     ),
     python(
         "hub-endpoint-refused",
-        "hub-unreachable",
+        "connection-refused",
         {_NET: r"(We couldn't connect to|Connection refused)"},
         """
         import os
