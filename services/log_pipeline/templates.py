@@ -32,7 +32,8 @@ class Template:
     recent: deque[tuple[float, int]] = field(default_factory=deque)
 
     def recent_count(self, now: float, seconds: float = SURGE_WINDOW_SECONDS) -> int:
-        return sum(count for start, count in self.recent if start > now - seconds)
+        # A copy, made at once: another thread may be adding to it.
+        return sum(count for start, count in tuple(self.recent) if start > now - seconds)
 
     def is_new(self, now: float, seconds: float = SURGE_WINDOW_SECONDS) -> bool:
         return self.first_seen > now - seconds
@@ -47,7 +48,10 @@ class Template:
 
 
 class TemplateBook:
-    """The ``capacity`` templates seen last; whatever is pushed out counts as ``other``."""
+    """The ``capacity`` templates seen last; whatever is pushed out counts as ``other``.
+
+    One thread may ``add`` while others ask for ``top``.
+    """
 
     def __init__(self, capacity: int = 10_000, clock: Callable[[], float] = time.time) -> None:
         self._capacity = capacity
@@ -105,7 +109,7 @@ class TemplateBook:
     def top(self, limit: int = 20, *, new_only: bool = False) -> list[dict[str, Any]]:
         """New templates first, then the surging ones, then by count; as JSON can hold them."""
         now = self._clock()
-        chosen = [t for t in self._templates.values() if t.is_new(now) or not new_only]
+        chosen = [t for t in list(self._templates.values()) if t.is_new(now) or not new_only]
         chosen.sort(key=lambda t: (not t.is_new(now), -min(t.surge(now), 1e9), -t.count))
         return [_row(template, now) for template in chosen[:limit]]
 

@@ -213,6 +213,26 @@ def test_top_tells_new_and_surging_templates(
     assert "disk failed" in top_table(read_top(str(path), 5))
 
 
+def test_top_is_told_while_templates_are_added() -> None:
+    book = TemplateBook(capacity=200)
+    stop = threading.Event()
+
+    def add() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            book.add("h", f"t{number % 500}", 1, example=b"x", score=0.9, seen=float(number * 20))
+
+    adder = threading.Thread(target=add)
+    adder.start()
+    try:
+        for _ in range(300):
+            assert len(book.top(1000)) <= 201
+    finally:
+        stop.set()
+        adder.join()
+
+
 @pytest.mark.parametrize(
     ("document", "line", "source", "odd"),
     [
