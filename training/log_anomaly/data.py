@@ -24,6 +24,7 @@ from training.log_anomaly.systems import (
     BGL,
     BGL_TEMPLATES,
     SYSTEM_FILES,
+    VOCABULARY,
     LogRow,
     read_labelled_lines,
     signature,
@@ -72,7 +73,7 @@ class Corpus:
     def held_out_rows(self) -> list[LogRow]:
         """Everything held out: real rows, then the twins, English and Chinese."""
         composed = [
-            LogRow(text, (twins.grade,), "vocabulary")
+            LogRow(text, (twins.grade,), VOCABULARY)
             for twins in self.twins
             for text in (twins.english, twins.chinese)
         ]

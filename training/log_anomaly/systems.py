@@ -26,6 +26,8 @@ ROUTINE: tuple[Grade, ...] = ("routine",)
 # Zookeeper, Hadoop and Linux are full of unlabelled failures and are left out.
 NEAR_NORMAL_SYSTEMS = ("HDFS", "Spark", "OpenStack", "Proxifier")
 BGL, BGL_TEMPLATES, GPU_NODES = "BGL", "BGL templates", "GPU nodes"
+# The "system" of composed rows.
+VOCABULARY = "vocabulary"
 _WORD = re.compile(r"[a-z]{2,}|[㐀-鿿]")
 _VARIABLE = re.compile(r"\S*[0-9/\\]\S*|<[a-z*]+>")
 _INFO = re.compile(r"\bINFO\b")

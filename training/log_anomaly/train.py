@@ -14,12 +14,19 @@ from training.data.row_report import RowReport
 from training.log_anomaly.baselines import keyword_scores
 from training.log_anomaly.compose import Composer
 from training.log_anomaly.data import Corpus, Twins, load_corpus, make_sampler, target_of
-from training.log_anomaly.scores import Scores, choose_threshold, evaluate
+from training.log_anomaly.scores import (
+    HARD_FALSE_ALARMS,
+    NEAR_NORMAL_FALSE_ALARMS,
+    Scores,
+    choose_threshold,
+    evaluate,
+)
 from training.log_anomaly.systems import (
     FAULT,
     LABELS,
     NEAR_NORMAL_SYSTEMS,
     NO_FAULT,
+    VOCABULARY,
     LogRow,
 )
 from training.log_anomaly.vocabulary import GRADES, Grade, Language
@@ -148,7 +155,12 @@ def judge(rows: Sequence[LogRow], logits: np.ndarray, twins: Sequence[np.ndarray
     scores = fault_scores(logits, temperature)
     # What operators left untagged elsewhere may be as severe as what they tagged.
     near_normal = np.array([row.system in NEAR_NORMAL_SYSTEMS for row in rows])
-    threshold = choose_threshold(scores, truth, near_normal)
+    hard = np.array([row.system == VOCABULARY and not row.anomaly for row in rows])
+    threshold = choose_threshold(
+        scores,
+        truth,
+        ((near_normal, NEAR_NORMAL_FALSE_ALARMS), (hard, HARD_FALSE_ALARMS)),
+    )
     english, chinese = (fault_scores(part, temperature) >= threshold for part in twins)
     rule = keyword_scores([row.text for row in rows])
     return Verdict(
@@ -218,7 +230,7 @@ def golden_questions_of(
         side = [
             index
             for index, row in enumerate(rows)
-            if row.anomaly == anomaly and row.system != "vocabulary"
+            if row.anomaly == anomaly and row.system != VOCABULARY
         ]
         if side:
             best = max(side, key=lambda i: scores[i] if anomaly else -scores[i])

@@ -177,19 +177,21 @@ def test_average_precision_and_f1() -> None:
     assert (figures.precision, figures.recall, figures.f1) == (0.5, 0.5, 0.5)
 
 
-NOBODY_SURE = np.zeros(4, bool)
-
-
 def test_threshold_lies_between_the_classes() -> None:
     scores = np.array([0.1, 0.35, 0.62, 0.9])
     two, one = np.array([False, False, True, True]), np.array([False, False, False, True])
-    assert choose_threshold(scores, two, NOBODY_SURE) == pytest.approx(0.5)
-    assert choose_threshold(scores, one, NOBODY_SURE) == pytest.approx(0.76)
-    assert choose_threshold(scores, np.zeros(4, bool), NOBODY_SURE) == 0.5
+    assert choose_threshold(scores, two) == pytest.approx(0.485)
+    assert choose_threshold(scores, one) == pytest.approx(0.76)
+    assert choose_threshold(scores, np.zeros(4, bool)) == 0.5
 
 
-def test_threshold_alarms_on_nothing_that_is_surely_normal() -> None:
+def test_threshold_keeps_quiet_where_it_must() -> None:
     scores = np.array([0.6, 0.7, 0.8, 0.85])
     truth = np.array([True, False, True, True])
-    assert choose_threshold(scores, truth, NOBODY_SURE) < 0.6
-    assert 0.7 < choose_threshold(scores, truth, ~truth) < 0.8
+    assert choose_threshold(scores, truth) < 0.6
+    assert 0.7 < choose_threshold(scores, truth, [(~truth, 0.0)]) < 0.8
+    # Half of these may alarm.
+    mostly = [(np.array([False, True, True, False]), 0.5)]
+    assert 0.7 < choose_threshold(scores, truth, mostly) < 0.8
+    # Nothing keeps that: the highest there is.
+    assert choose_threshold(scores, truth, [(truth, -1.0)]) > 0.8
