@@ -80,6 +80,9 @@ selftest: setup  ## break the newest export of MODEL=… in every known way: doe
 compare: setup  ## size, decisions and speed of every target of MODEL=…, against eager
 	@$(PY) -m export compare $(MODEL)
 
+corpus: setup  ## run every failing program again; rewrites the provoked part of the RCA corpus
+	@$(PY) -m training.train_failure_rca.corpus.provoke
+
 rules: setup  ## alerting rules from deploy/prometheus/forecast_loop.toml
 	@$(PY) $(RULES)
 
@@ -99,4 +102,4 @@ gpu: setup  ## swap onnxruntime for onnxruntime-gpu in .venv (never both)
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare rules test-servers up down status gpu clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers up down status gpu clean
