@@ -438,3 +438,18 @@ def test_what_other_ranks_print_about_a_death_is_not_the_root(front: Front) -> N
     service = b"requests: read timed out, hub\n" + CASCADE
     [diagnosis] = diagnose(front, column(service))
     assert diagnosis["root"] == "Network_Timeout"
+
+
+def test_a_log_thinned_by_the_client_has_the_same_answer(front: Front) -> None:
+    from clients.thinning import thin
+
+    calm = "\n".join(f"step {i} loss {i}.5 tokens {i * 7}" for i in range(60_000))
+    log = f"{calm}\n{CASCADE.decode()}\n{calm}".encode()
+    thinned = thin(log, largest_bytes=300_000)
+    assert len(thinned.text) <= 300_000 < len(log)
+    [whole], [part] = diagnose(front, column(log)), diagnose(front, column(thinned.text))
+    assert part["root"] == whole["root"] == "OOM"
+    for one, other in zip(part["causes"], whole["causes"], strict=True):  # type: ignore[call-overload]
+        assert [thinned.original(x["line_number"]) for x in one["evidence"]] == [
+            x["line_number"] for x in other["evidence"]
+        ]
