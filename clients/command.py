@@ -286,12 +286,22 @@ def _diagnose(arguments: argparse.Namespace) -> int:
             elif arguments.json:
                 _print({"file": name} | asdict(diagnosis))
             else:
-                print(_story(name, diagnosis, arguments.language))
+                print(_story(name, diagnosis, arguments.language, colour=_colours()))
     return _fail(failures)
 
 
-def _story(name: str, diagnosis: Diagnosis, language: str) -> str:
-    """A diagnosis as a person reads it."""
+def _colours() -> bool:
+    """Whether a person looks on. NO_COLOR: https://no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _highlighted(text: str) -> str:
+    """Evidence in bold red; what a log sent along to steer the terminal is left out."""
+    return f"\x1b[1;31m{''.join(c for c in text if c.isprintable() or c == chr(9))}\x1b[0m"
+
+
+def _story(name: str, diagnosis: Diagnosis, language: str, *, colour: bool = False) -> str:
+    """A diagnosis as a person reads it, its evidence highlighted in a terminal."""
     zh = language == "zh"
     if diagnosis.unknown:
         return f"{name}: " + ("失败, 原因未知" if zh else "failed, cause unknown")
@@ -302,7 +312,9 @@ def _story(name: str, diagnosis: Diagnosis, language: str) -> str:
         is_root = cause.label == diagnosis.root
         role = ("根因" if is_root else "次生") if zh else ("root cause" if is_root else "also")
         lines.append(f"{name}: {role} {cause.label} ({cause.probability:.2f})")
-        lines.extend(f"  {line.line_number}: {line.text.strip()}" for line in cause.evidence)
+        for line in cause.evidence:
+            text = line.text.strip()
+            lines.append(f"  {line.line_number}: {_highlighted(text) if colour else text}")
         lines.append(f"  → {cause.action.get(language, '')}")
     return "\n".join(lines)
 

@@ -16,7 +16,7 @@ from embedded_triton import EmbeddedServer, ServerSettings
 TINY = {
     "metric_forecast": ["--epochs", "0.05", "--origins", "2"],
     "log_anomaly": ["--epochs", "0.05", "--draws", "2000"],
-    "train_failure_rca": ["--epochs", "0.2", "--draws", "2000", "--logs-per-label", "8"],
+    "train_failure_rca": ["--epochs", "0.2", "--draws", "2000", "--logs", "120"],
 }
 
 

@@ -1,77 +1,181 @@
-"""Examples for training and validation: windows of composed logs, and the seed's TSV files.
+"""The logs that train, tune and judge: composed of the catalogue, really provoked, the user's own.
 
-Validation holds out whole signature families: the model must know a cause it never saw worded so.
+Whole families are held out of both sources, twice: on one part thresholds and temperature are
+chosen, the other part only judges. The split is a function of the seed alone.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from contract.errors import DataFileError
 from contract.manifest import DataFile, sha256_of
 from training.data.labelled_tsv import read_labelled_tsv
 from training.data.row_report import RowReport
 from training.data.source import DataSource
-from training.text.text_batch import MaskedTokenizer
-from training.text.trainer import Sampler, TextExample
-from training.train_failure_rca.compose import ComposedLog, compose, compose_without_cause
-from training.train_failure_rca.signatures import (
-    FOLDER,
+from training.train_failure_rca.corpus import (
     LABELS,
-    LabelledLine,
-    Library,
-    Signature,
+    Catalogue,
+    ComposedLog,
+    compose_logs,
+    hold_out,
+    load_catalogue,
 )
-from training.train_failure_rca.windows import LogLine, read_lines, windows_of
+from training.train_failure_rca.corpus.catalogue import FOLDER
 
+PROVOKED_FILE = Path(__file__).with_name("corpus") / "provoked.jsonl"
 EXAMPLES_FILE = "rca/examples.jsonl"
-_VALIDATION_SHARE = 0.25
-# Shares of the draws that show no cause: without them every surprise becomes somebody's fault.
-_HEALTHY_SHARE = 0.22
-# Of the rest: proving lines alone, and with a few neighbours. Both teach faster than full windows,
-# where the proof is one line among many.
-_SINGLE_LINE_SHARE = 0.4
-_EXCERPT_SHARE = 0.45
-_EXCERPT_NEIGHBOURS = 3
-# Of the draws without a cause, the short ones; a full window costs as much as four of them.
-_SHORT_HEALTHY_SHARE = 0.6
+COMPOSED, REAL, EXAMPLES = "composed", "real", "examples"
+_HELD_OUT_SHARE = 0.2
+# Real families are many and small: more of them judge.
+_REAL_TEST_SHARE, _REAL_TUNE_SHARE = 0.3, 0.12
 
 
 @dataclass(frozen=True)
 class JobLog:
-    """``root`` is None where unknown or healthy; ``origin`` names where the log is from."""
+    """A labelled log. ``roots``: each of them may be called the root; none where unknown, healthy,
+    or not said. ``decisive``: {line number, from 1: the labels it proves}, empty where not said.
+    """
 
     text: str
     labels: frozenset[str]
-    root: str | None
+    roots: frozenset[str]
     failed: bool
     origin: str
+    form: str = "plain"
+    decisive: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    family: str = ""
+
+    @property
+    def healthy(self) -> bool:
+        return not self.failed
 
 
 @dataclass(frozen=True)
-class Families:
-    """Signature families, split: no family is on both sides."""
+class Parts:
+    """Families of one part of the split, of both sources."""
 
-    train: frozenset[str]
-    validation: frozenset[str]
+    catalogue: Catalogue
+    real: tuple[JobLog, ...]
 
-
-def split_families(library: Library, seed: int) -> Families:
-    """A quarter of each label's families (at least one) is held out, the same for a seed."""
-    held: set[str] = set()
-    for label in LABELS:
-        families = sorted(
-            {s.family for s in library.signatures if s.family.startswith(f"{label}/")}
+    @property
+    def names(self) -> list[str]:
+        return sorted(
+            {f.name for f in self.catalogue.families} | {f"real:{log.family}" for log in self.real}
         )
-        order = sorted(families, key=lambda family: zlib.crc32(f"{seed}:{family}".encode()))
-        held.update(order[: max(1, round(len(order) * _VALIDATION_SHARE))])
-    everything = frozenset(s.family for s in library.signatures)
-    return Families(everything - held, frozenset(held))
+
+
+@dataclass(frozen=True)
+class Split:
+    train: Parts
+    tune: Parts
+    test: Parts
+
+
+def split_corpus(seed: int) -> Split:
+    """Train, tune and test: no family of either source is in two of them.
+
+    Raises: DataFileError: a file of the corpus cannot be read.
+    """
+    train, held = hold_out(load_catalogue(), seed, _HELD_OUT_SHARE)
+    tune, test = hold_out(held, seed + 1, 0.5)
+    part_of = _real_parts(read_provoked(), seed)
+    real: dict[str, list[JobLog]] = {"train": [], "tune": [], "test": []}
+    for log in read_provoked():
+        real[part_of[log.family]].append(log)
+    return Split(
+        Parts(train, tuple(real["train"])),
+        Parts(tune, tuple(real["tune"])),
+        Parts(test, tuple(real["test"])),
+    )
+
+
+def _real_parts(logs: Sequence[JobLog], seed: int) -> dict[str, str]:
+    """{family: part}; of each label's families a share, the only family of a label is a test."""
+    by_group: dict[str, set[str]] = {}
+    for log in logs:
+        by_group.setdefault(log.family.partition("/")[0], set()).add(log.family)
+    parts: dict[str, str] = {}
+    for families in by_group.values():
+        order = sorted(families, key=lambda name: zlib.crc32(f"{seed}:real:{name}".encode()))
+        tests = math.ceil(len(order) * _REAL_TEST_SHARE)
+        tunes = round(len(order) * _REAL_TUNE_SHARE)
+        for position, family in enumerate(order):
+            later = "tune" if position < tests + tunes else "train"
+            parts[family] = "test" if position < tests else later
+    return parts
+
+
+def read_provoked(path: Path = PROVOKED_FILE) -> list[JobLog]:
+    """Logs of programs that really ran. Raises DataFileError."""
+    logs = []
+    try:
+        rows = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataFileError(
+            "corpus file cannot be read", where=str(path), got=str(error)
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        try:
+            document = json.loads(row)
+            decisive: dict[int, frozenset[str]] = {}
+            for label, lines in document["proofs"].items():
+                for line in lines:
+                    decisive[line] = decisive.get(line, frozenset()) | {label}
+            logs.append(
+                JobLog(
+                    document["text"],
+                    frozenset(document["labels"]),
+                    frozenset([document["root"]] if document["root"] else []),
+                    bool(document["failed"]),
+                    REAL,
+                    _form_of(document["text"]),
+                    decisive,
+                    document["family"],
+                )
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataFileError(
+                "no row of the corpus", where=f"{path}:{number}", got=repr(error)
+            ) from error
+    return logs
+
+
+def _form_of(text: str) -> str:
+    """How a real log is written, in the words of the composer."""
+    if "\r" in text:
+        return "progress-bar"
+    if any(line.startswith("{") and line.endswith("}") for line in text.split("\n")):
+        return "json"
+    if "torch.distributed" in text or "[rank" in text or "local_rank" in text:
+        return "ranks"
+    return "traceback" if "Traceback (most" in text else "plain"
+
+
+def compose_job_logs(catalogue: Catalogue, seed: int, count: int) -> list[JobLog]:
+    """``count`` composed logs of those families, the same for a seed."""
+    logs = compose_logs(np.random.default_rng([seed, 17]), count, catalogue)
+    return [as_job_log(log) for log in logs]
+
+
+def as_job_log(log: ComposedLog) -> JobLog:
+    return JobLog(
+        log.text,
+        log.labels,
+        log.root_labels & log.labels,
+        log.failed,
+        COMPOSED,
+        log.form,
+        log.decisive,
+        log.families[0] if log.families else "healthy",
+    )
 
 
 def read_seed_files(source: DataSource, report: RowReport) -> tuple[list[JobLog], list[DataFile]]:
@@ -84,8 +188,8 @@ def read_seed_files(source: DataSource, report: RowReport) -> tuple[list[JobLog]
     for path in paths:
         rows = read_labelled_tsv(path, LABELS, report, multiple=True)
         for row in rows:
-            root = row.labels[0] if row.labels else None
-            logs.append(JobLog(row.text, frozenset(row.labels), root, bool(row.labels), path.name))
+            labels = frozenset(row.labels)
+            logs.append(JobLog(row.text, labels, labels, bool(row.labels), path.name))
         name = path.name if source.origin == "file" else str(path.relative_to(source.root))
         files.append(DataFile(path=name, sha256=sha256_of(path), rows=len(rows), role="train"))
     return logs, files
@@ -100,115 +204,43 @@ def read_examples(source: DataSource) -> tuple[list[JobLog], list[DataFile]]:
         return [], []
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
     logs = [
-        JobLog(row["text"], frozenset(row["labels"]), None, bool(row["labels"]), row["origin"])
+        JobLog(
+            row["text"],
+            frozenset(row["labels"]),
+            frozenset(),
+            bool(row["labels"]),
+            EXAMPLES,
+            row["origin"],
+        )
         for row in rows
     ]
     digest = sha256_of(path)
     return logs, [DataFile(path=EXAMPLES_FILE, sha256=digest, rows=len(logs), role="test")]
 
 
-def signature_files() -> list[DataFile]:
-    """The composed corpus' own sources."""
-    return [
+def corpus_files() -> list[DataFile]:
+    """The corpus' own sources: the catalogue's families, and the provoked logs."""
+    files = [
         DataFile(
-            path=f"generator:{path.name}",
+            path=f"catalogue:{path.name}",
             sha256=sha256_of(path),
-            rows=path.read_text(encoding="utf-8").count("[[signature]]"),
+            rows=sum(
+                line.startswith("== ") for line in path.read_text(encoding="utf-8").splitlines()
+            ),
             role="train",
         )
-        for path in sorted(FOLDER.glob("*.toml"))
+        for path in sorted(FOLDER.glob("*.txt"))
     ]
-
-
-def compose_logs(
-    library: Library, families: frozenset[str], seed: int, *, per_label: int, without_cause: int
-) -> list[tuple[ComposedLog, Signature | None]]:
-    """``per_label`` failed logs of each label, and ``without_cause`` healthy or unknown ones."""
-    generator = np.random.default_rng([seed, 17])
-    cascades = [s for s in library.signatures if s.cascade and s.family in families]
-    logs: list[tuple[ComposedLog, Signature | None]] = []
-    for label in LABELS:
-        own = library.of(label, families)
-        for index in range(per_label if own else 0):
-            signature = own[index % len(own)]
-            logs.append((compose(generator, library, signature, cascades), signature))
-    for index in range(without_cause):
-        log = compose_without_cause(generator, library, failed=index % 3 == 2)
-        logs.append((log, None))
-    return logs
-
-
-def as_job_logs(logs: Sequence[tuple[ComposedLog, Signature | None]]) -> list[JobLog]:
-    return [JobLog(log.text, log.labels, log.root, log.failed, "composed") for log, _ in logs]
-
-
-def make_sampler(
-    logs: Sequence[ComposedLog],
-    rows: Sequence[JobLog],
-    tokenizer: MaskedTokenizer,
-    *,
-    progress: bool,
-) -> Sampler:
-    """Draws windows: labels evenly, single proving lines and windows without a cause between.
-
-    A window is labelled by the proofs it holds, so that a traceback's upper half proves nothing.
-    """
-    windows: dict[str, list[TextExample]] = {label: [] for label in LABELS}
-    excerpts: dict[str, list[TextExample]] = {label: [] for label in LABELS}
-    single: dict[str, list[TextExample]] = {label: [] for label in LABELS}
-    without: list[TextExample] = []
-    without_short: list[TextExample] = []
-    cut = np.random.default_rng(len(logs))
-    for log in tqdm(logs, desc="windows", unit="log", disable=not progress):
-        proofs = {number: line for number, line in enumerate(log.lines, 1) if line.labels}
-        for window in windows_of(log.text, tokenizer):
-            _add(_example(window.lines, proofs), windows, without)
-        # As the front reads them: unwrapped from whatever the collector shipped.
-        lines = read_lines(log.text)
-        for position, line in enumerate(lines):
-            before, after = cut.integers(0, _EXCERPT_NEIGHBOURS + 1, size=2)
-            near = _example(lines[max(0, position - before) : position + after + 1], proofs)
-            if line.number in proofs:
-                _add(near, excerpts, [])
-                _add(_example([line], proofs), single, [])
-            elif not any(near.target):
-                without_short.append(near)
-    for row in rows:
-        # Where in the text the proof lies is not said: its largest window carries the labels.
-        window = max(windows_of(row.text, tokenizer), key=lambda w: len(w.text))
-        _add(TextExample(window.text, target_of(row.labels)), windows, without)
-    known = [label for label in LABELS if windows[label]]
-
-    def sample(generator: np.random.Generator, count: int) -> list[TextExample]:
-        drawn: list[TextExample] = []
-        for kind, form in generator.random((count, 2)):
-            pool = without_short if form < _SHORT_HEALTHY_SHARE and without_short else without
-            if kind > _HEALTHY_SHARE or not without:
-                label = known[generator.integers(len(known))]
-                pool = windows[label]
-                if form < _SINGLE_LINE_SHARE:
-                    pool = single[label] or pool
-                elif form < _SINGLE_LINE_SHARE + _EXCERPT_SHARE:
-                    pool = excerpts[label] or pool
-            drawn.append(pool[generator.integers(len(pool))])
-        return drawn
-
-    return sample
-
-
-def _example(lines: Sequence[LogLine], proofs: Mapping[int, LabelledLine]) -> TextExample:
-    labels = frozenset().union(*(proofs[n.number].labels for n in lines if n.number in proofs))
-    return TextExample("\n".join(line.text for line in lines), target_of(labels))
-
-
-def _add(
-    example: TextExample, by_label: dict[str, list[TextExample]], without: list[TextExample]
-) -> None:
-    for label, present in zip(LABELS, example.target, strict=True):
-        if present:
-            by_label[label].append(example)
-    if not any(example.target):
-        without.append(example)
+    rows = len(PROVOKED_FILE.read_text(encoding="utf-8").splitlines())
+    return [
+        *files,
+        DataFile(
+            path=f"corpus:{PROVOKED_FILE.name}",
+            sha256=sha256_of(PROVOKED_FILE),
+            rows=rows,
+            role="train",
+        ),
+    ]
 
 
 def target_of(labels: frozenset[str]) -> tuple[float, ...]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.train_failure_rca.signatures import LABELS
+from training.train_failure_rca.corpus.labels import LABELS
 
 _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD = 0.3, 0.9
+_COMMON_WEIGHT = 3.0
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,27 @@ def figures(predicted: Sequence[frozenset[str]], truth: Sequence[frozenset[str]]
 def choose_thresholds(
     probabilities: np.ndarray, truth: Sequence[frozenset[str]]
 ) -> dict[str, float]:
-    """Per label the threshold of best F1 on validation, from the middle of its best stretch.
+    """Per label the threshold of best F1, from the middle of its best stretch.
 
-    probabilities: float32 (logs, labels)
+    A label has few logs here: the counts of all labels together, at a small weight, keep its
+    threshold near the common one unless its own say otherwise. probabilities: float32
+    (logs, labels).
     """
     grid = np.linspace(_LOWEST_THRESHOLD, _HIGHEST_THRESHOLD, 25)
+    actual = np.array([[label in labels for label in LABELS] for labels in truth], dtype=bool)
+    alarms = probabilities[:, :, None] >= grid
+    hits = (alarms & actual[:, :, None]).sum(0)
+    raised, present = alarms.sum(0), actual.sum(0)[:, None]
+    common = _COMMON_WEIGHT / len(LABELS)
+    hits = hits + common * hits.sum(0)
+    f1 = (
+        2
+        * hits
+        / np.maximum(1e-9, raised + common * raised.sum(0) + present + common * present.sum())
+    )
     thresholds: dict[str, float] = {}
     for index, label in enumerate(LABELS):
-        actual = np.array([label in labels for labels in truth])
-        if not actual.any():
-            thresholds[label] = 0.5
-            continue
-        alarms = probabilities[:, index, None] >= grid
-        hits = (alarms & actual[:, None]).sum(0)
-        f1 = 2 * hits / np.maximum(1, alarms.sum(0) + actual.sum())
-        best = np.flatnonzero(f1 >= f1.max() - 1e-9)
+        best = np.flatnonzero(f1[index] >= f1[index].max() - 1e-9)
         thresholds[label] = round(float(grid[best].mean()), 4)
     return thresholds
 

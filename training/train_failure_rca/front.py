@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,7 @@ from training.text.text_batch import (
     public_manifest,
     read_texts,
 )
-from training.train_failure_rca.windows import LogLine, Window, says_it_failed, windows_of
-
-_EVIDENCE_LINES = 3
-_EVIDENCE_WINDOWS = 3
-# A line proves a cause when, alone, it is at least this share as likely as the best line.
-_EVIDENCE_SHARE = 0.5
-
-
-@dataclass
-class _Reading:
-    """One log on its way through the front."""
-
-    text: str
-    windows: list[Window]
-    by_window: np.ndarray | None = None  # float32 (windows, labels)
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """float32 (labels,): a cause is as likely as in the window that shows it best."""
-        assert self.by_window is not None
-        return self.by_window.max(axis=0)
+from training.train_failure_rca.diagnosis import Reading, find_causes, read
 
 
 class Front:
@@ -74,14 +53,14 @@ class Front:
                 {"manifest": bytes_column([self._manifest] * len(request["text"]))}
                 for request in requests
             ]
-        readings: list[list[_Reading] | FrontError] = []
+        readings: list[list[Reading] | FrontError] = []
         for request in requests:
             try:
                 texts = read_texts(request["text"])
             except FrontError as error:
                 readings.append(error)
                 continue
-            readings.append([_Reading(t, windows_of(t, self.batcher.tokenizer)) for t in texts])
+            readings.append([read(text, self.batcher.tokenizer) for text in texts])
         good = [r for group in readings if isinstance(group, list) for r in group]
         self._classify(good)
         answers: list[dict[str, np.ndarray] | FrontError] = []
@@ -99,7 +78,7 @@ class Front:
             answers.append({k: v for k, v in outputs.items() if not requested or k in requested})
         return answers
 
-    def _classify(self, readings: Sequence[_Reading]) -> None:
+    def _classify(self, readings: Sequence[Reading]) -> None:
         texts = [window.text for reading in readings for window in reading.windows]
         if not texts:
             return
@@ -118,47 +97,23 @@ class Front:
             thresholds = np.where(own > 0, own, thresholds)
         return thresholds
 
-    def _diagnose(self, reading: _Reading, thresholds: np.ndarray) -> bytes:
-        probabilities = reading.probabilities
-        found = []
-        for index in np.flatnonzero(probabilities >= thresholds):
-            evidence = self._evidence(reading, int(index))
-            found.append((evidence[0].number, -float(probabilities[index]), int(index), evidence))
-        # The root is the earliest cause, not the loudest line.
-        found.sort(key=lambda cause: cause[:3])
+    def _diagnose(self, reading: Reading, thresholds: np.ndarray) -> bytes:
+        found = find_causes(reading, self._labels, thresholds, self.batcher.probabilities)
         causes: list[dict[str, Any]] = [
             {
-                "label": self._labels[index],
-                "probability": round(-minus, 6),
-                "evidence": [{"line_number": line.number, "text": line.text} for line in evidence],
-                "action": self._actions[self._labels[index]],
+                "label": self._labels[cause.label],
+                "probability": round(cause.probability, 6),
+                "evidence": [
+                    {"line_number": line.number, "text": line.text} for line in cause.evidence
+                ],
+                "action": self._actions[self._labels[cause.label]],
             }
-            for _, minus, index, evidence in found
+            for cause in found
         ]
         diagnosis = {
             "causes": causes,
             "root": causes[0]["label"] if causes else None,
-            "unknown": not causes and says_it_failed(reading.text),
+            "unknown": not causes and reading.failed,
             "run_id": self._run_id,
         }
         return json.dumps(diagnosis, ensure_ascii=False, separators=(",", ":")).encode()
-
-    def _evidence(self, reading: _Reading, label: int) -> list[LogLine]:
-        """The lines that prove a label, in order: the likeliest ones when classified alone."""
-        assert reading.by_window is not None
-        best = np.argsort(-reading.by_window[:, label], kind="stable")[:_EVIDENCE_WINDOWS]
-        floor = 0.8 * reading.by_window[best[0], label]
-        lines = {
-            line.number: line
-            for index in best
-            if reading.by_window[index, label] >= floor
-            for line in reading.windows[index].lines
-        }
-        candidates = [lines[number] for number in sorted(lines)]
-        alone = self.batcher.probabilities([line.text for line in candidates])[:, label]
-        proving = [
-            i
-            for i in np.argsort(-alone, kind="stable")
-            if alone[i] >= _EVIDENCE_SHARE * alone.max()
-        ]
-        return [candidates[i] for i in sorted(proving[:_EVIDENCE_LINES])]

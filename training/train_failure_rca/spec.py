@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from typing import Any
 
 from contract.manifest import Front, Graph, Tensor
 from training.artifact import Artifact
 from training.run import TrainRun
-from training.spec import ModelSpec, Parity
+from training.spec import Benchmark, ModelSpec, Parity
 from training.text.text_spec import (
     add_text_train_arguments,
     decide_labels,
@@ -21,11 +21,13 @@ from training.text.text_spec import (
     text_graph,
     text_parity_inputs,
 )
+from training.train_failure_rca.corpus.labels import LABELS
 from training.train_failure_rca.predict import add_predict_arguments, predict
-from training.train_failure_rca.signatures import LABELS
 
 MAX_TOKENS = 96
 PRESET = "job"
+# What the front needs beside itself, in the served version's folder.
+READER = ("suspicion", "reading", "windows", "diagnosis")
 
 
 def graph_of(preset: str, max_tokens: int = MAX_TOKENS) -> Graph:
@@ -48,15 +50,15 @@ def front_of(preset: str) -> Front:
         max_batch_size=16,
     )
     return front.model_copy(
-        update={"modules": (*front.modules, "training.train_failure_rca.windows")}
+        update={"modules": (*front.modules, *(f"training.train_failure_rca.{m}" for m in READER))}
     )
 
 
 def add_train_arguments(parser: ArgumentParser) -> None:
     add_text_train_arguments(
-        parser, epochs=1.0, draws=5_000, max_tokens=MAX_TOKENS, learning_rate=3e-4
+        parser, epochs=1.0, draws=14_400, max_tokens=MAX_TOKENS, learning_rate=2e-4
     )
-    parser.add_argument("--logs-per-label", type=int, default=60, help="logs composed per label")
+    parser.add_argument("--logs", type=int, default=2400, help="logs composed to learn from")
 
 
 def train(run: TrainRun) -> Artifact:
@@ -67,6 +69,18 @@ def train(run: TrainRun) -> Artifact:
 
 def golden_questions(artifact: Artifact) -> Iterable[Any]:
     return artifact.golden_questions()
+
+
+def _add_benchmark_arguments(parser: ArgumentParser) -> None:
+    from training.train_failure_rca.benchmark.table import add_arguments
+
+    add_arguments(parser)
+
+
+def _benchmark(arguments: Namespace) -> str:
+    from training.train_failure_rca.benchmark.table import run
+
+    return run(arguments)
 
 
 SPEC = ModelSpec(
@@ -90,4 +104,12 @@ SPEC = ModelSpec(
     add_predict_arguments=add_predict_arguments,
     predict=predict,
     golden_questions=golden_questions,
+    benchmarks={
+        "train_failure_rca": Benchmark(
+            "causes of unseen failures, real and composed: rules, TF-IDF, this model",
+            _add_benchmark_arguments,
+            _benchmark,
+        )
+    },
+    quick={"logs": 240, "draws": 1_920, "learning_rate": 3e-4},
 )

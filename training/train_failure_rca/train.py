@@ -25,17 +25,18 @@ from training.text.trainer import (
     predict_logits,
     to_probabilities,
 )
+from training.train_failure_rca.actions import load_actions
+from training.train_failure_rca.corpus.labels import LABELS
 from training.train_failure_rca.data import (
     JobLog,
-    as_job_logs,
-    compose_logs,
-    make_sampler,
+    compose_job_logs,
+    corpus_files,
     read_examples,
     read_seed_files,
-    signature_files,
-    split_families,
+    split_corpus,
     target_of,
 )
+from training.train_failure_rca.diagnosis import pool, read
 from training.train_failure_rca.evaluate import (
     Figures,
     choose_thresholds,
@@ -43,11 +44,9 @@ from training.train_failure_rca.evaluate import (
     labels_above,
 )
 from training.train_failure_rca.rules import labels_by_rule
-from training.train_failure_rca.signatures import LABELS, load_actions, load_library
-from training.train_failure_rca.windows import windows_of
+from training.train_failure_rca.sampling import make_sampler
 
-_VALIDATION_LOGS_PER_LABEL = 8
-_VALIDATION_LOGS_WITHOUT_CAUSE = 40
+TUNING_LOGS = 300
 _GOLDEN_TEXTS = 96
 _BATCH_SIZE = 16
 _PRIOR_LOGIT = -2.5
@@ -57,43 +56,35 @@ def train_rca(run: TrainRun) -> Artifact:
     """Train one run; prints micro-F1 and the rest beside the regex rules'.
 
     Raises:
-        EncoderError, DataFileError, ArtifactCorruptError (resume, signature files)
+        EncoderError, DataFileError, ArtifactCorruptError (resume, actions)
     """
     from training.train_failure_rca.spec import front_of, graph_of
 
     arguments = run.arguments
     say = print if run.rank == 0 else _silent
     report = RowReport(strict=run.strict)
-    library = load_library()
-    families = split_families(library, run.seed)
+    split = split_corpus(run.seed)
     rows, row_files = read_seed_files(run.data, report)
     tests, test_files = read_examples(run.data)
-    composed = compose_logs(
-        library,
-        families.train,
-        run.seed,
-        per_label=arguments.logs_per_label,
-        without_cause=arguments.logs_per_label * 4,
-    )
-    validation = as_job_logs(
-        compose_logs(
-            library,
-            families.validation,
-            run.seed + 1,
-            per_label=_VALIDATION_LOGS_PER_LABEL,
-            without_cause=_VALIDATION_LOGS_WITHOUT_CAUSE,
-        )
-    )
+    composed = compose_job_logs(split.train.catalogue, run.seed, arguments.logs)
+    # What decides thresholds must not have been learnt, and does not judge.
+    tuning = [
+        *compose_job_logs(
+            split.tune.catalogue, run.seed + 1, min(TUNING_LOGS, arguments.logs // 2)
+        ),
+        *split.tune.real,
+    ]
     say(
-        f"train_failure_rca: {len(composed):,} composed logs from {len(families.train)} families"
-        f" ({len(families.validation)} held out)" + (f"; {report.describe()} read" if rows else "")
+        f"train_failure_rca: {len(composed):,} composed and {len(split.train.real)} real logs"
+        f" of {len(split.train.names)} families ({len(split.tune.names)} held out to tune,"
+        f" {len(split.test.names)} to judge)" + (f"; {report.describe()} read" if rows else "")
     )
     seed_everything(run.seed)
     encoder = load_encoder(
         arguments.encoder,
         labels=LABELS,
         problem_type="multi_label_classification",
-        corpus=[log.text for log, _ in composed] + [row.text for row in rows],
+        corpus=[log.text for log in (*composed, *split.train.real, *rows)],
         rules=JOB_MASKS,
         report=run.rank == 0,
     )
@@ -111,32 +102,28 @@ def train_rca(run: TrainRun) -> Artifact:
     # The reader cuts by tokens, so it needs the tokenizer before training does.
     encoder.tokenizer.save_pretrained(run.path)
     tokenizer = masked_tokenizer(run.path, settings.max_tokens)
-    sampler = make_sampler(
-        [log for log, _ in composed], rows, tokenizer, progress=run.progress and run.rank == 0
-    )
+    progress = run.progress and run.rank == 0
+    sampler = make_sampler(composed, split.train.real, rows, tokenizer, progress=progress)
     losses = fit_text_classifier(run, encoder, sampler, settings)
 
-    progress = run.progress and run.rank == 0
-    logits = log_logits(encoder.network, tokenizer, validation, progress=progress)
-    targets = np.array([target_of(log.labels) for log in validation], dtype=np.float32)
+    logits = log_logits(encoder.network, tokenizer, tuning, progress=progress)
+    targets = np.array([target_of(log.labels) for log in tuning], dtype=np.float32)
     temperature = calibrate_temperature(logits, targets, multi_label=True)
     probabilities = to_probabilities(logits, temperature, multi_label=True)
-    thresholds = choose_thresholds(probabilities, [log.labels for log in validation])
-    quality = _quality("held-out signature families", validation, probabilities, thresholds, say)
-    if tests:
-        test_logits = log_logits(encoder.network, tokenizer, tests, progress=progress)
-        test_probabilities = to_probabilities(test_logits, temperature, multi_label=True)
-        for origin in sorted({log.origin for log in tests}):
-            index = [i for i, log in enumerate(tests) if log.origin == origin]
-            quality += _quality(
-                f"examples: {origin}",
-                [tests[i] for i in index],
-                test_probabilities[index],
-                thresholds,
-                say,
-            )
-    questions = _questions(validation)
-    texts = [*questions, *_golden_texts(validation, tokenizer)]
+    thresholds = choose_thresholds(probabilities, [log.labels for log in tuning])
+    quality = _quality(
+        "families held out to tune, composed and real", tuning, probabilities, thresholds, say
+    )
+    for part, logs in (
+        ("real logs of families held out to judge", split.test.real),
+        ("examples", tests),
+    ):
+        if logs:
+            rows_of = log_logits(encoder.network, tokenizer, logs, progress=progress)
+            judged = to_probabilities(rows_of, temperature, multi_label=True)
+            quality += _quality(part, logs, judged, thresholds, say)
+    questions = _questions(tuning)
+    texts = [*questions, *_golden_texts(tuning, tokenizer)]
     write_golden(run.path, golden_rows(tokenizer, texts), questions)
     return finish_run(
         run.path,
@@ -154,11 +141,11 @@ def train_rca(run: TrainRun) -> Artifact:
             "encoder": encoder.source,
             "new_characters": encoder.new_characters,
             "steps": settings.steps,
-            "held_out_families": sorted(families.validation),
+            "held_out_families": {"tune": split.tune.names, "test": split.test.names},
             "final_loss": float(np.mean(losses[-20:])),
             "actions": load_actions(),
         },
-        data=[*signature_files(), *row_files, *test_files],
+        data=[*corpus_files(), *row_files, *test_files],
         quality=quality,
     )
 
@@ -171,11 +158,11 @@ def log_logits(
     progress: bool,
 ) -> np.ndarray:
     """float32 (logs, labels): of each log's windows the largest logit per label."""
-    windows = [[window.text for window in windows_of(log.text, tokenizer)] for log in logs]
+    windows = [[window.text for window in read(log.text, tokenizer).windows] for log in logs]
     distinct = list(dict.fromkeys(text for texts in windows for text in texts))
     rows = predict_logits(network, tokenizer, distinct, progress=progress)
     at = {text: index for index, text in enumerate(distinct)}
-    return np.stack([rows[[at[text] for text in texts]].max(axis=0) for texts in windows])
+    return np.stack([pool(rows[[at[text] for text in texts]]) for texts in windows])
 
 
 def _quality(
@@ -210,19 +197,19 @@ def _row(metric: str, value: float, baseline: float, model: Figures, split: str)
     )
 
 
-def _questions(validation: Sequence[JobLog]) -> list[str]:
+def _questions(tuning: Sequence[JobLog]) -> list[str]:
     """Logs of held-out families with a root, of several labels; then one without a cause."""
     picked: dict[str, str] = {}
-    for log in validation:
-        if log.root is not None and log.root not in picked:
-            picked[log.root] = log.text
-    healthy = next((log.text for log in validation if not log.failed), "")
+    for log in tuning:
+        for root in sorted(log.roots):
+            picked.setdefault(root, log.text)
+    healthy = next((log.text for log in tuning if not log.failed), "")
     wanted = ("GPU_Hardware_Fault", "CUDA_OutOfMemory", "Model_Code_Error", "Network_Timeout")
     return [picked[label] for label in wanted if label in picked] + ([healthy] if healthy else [])
 
 
-def _golden_texts(validation: Sequence[JobLog], tokenizer: MaskedTokenizer) -> list[str]:
-    texts = [window.text for log in validation for window in windows_of(log.text, tokenizer)]
+def _golden_texts(tuning: Sequence[JobLog], tokenizer: MaskedTokenizer) -> list[str]:
+    texts = [window.text for log in tuning for window in read(log.text, tokenizer).windows]
     step = max(1, len(texts) // _GOLDEN_TEXTS)
     return texts[::step][:_GOLDEN_TEXTS]
 

@@ -1,60 +1,45 @@
-"""Reads a job's log: what can hold a cause, cut into windows the classifier can take.
+"""Chooses what of a log can hold a cause, and cuts it into windows the classifier can take.
 
-Runs inside tritonserver: numpy, stdlib and training.text.text_batch only. A log of 100,000 lines
-is mostly repeats; each form of a line is kept once, where it came first, so the earliest cause
-stays the earliest.
+Runs inside tritonserver: stdlib and training.text.text_batch only. A log of 100,000 lines is mostly
+repeats; each form of a line is kept once, where it came first, so the earliest cause stays the
+earliest. Windows begin where complaints begin, not after so many tokens from the top: what a window
+shows does not depend on how much healthy output stands before it.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.text.text_batch import MaskedTokenizer
+from training.train_failure_rca.reading import LogLine, read_lines
+from training.train_failure_rca.suspicion import is_failure, is_frame, is_suspicious
 
 LARGEST_WINDOWS = 64
-_HEAD_LINES = 40
-_TAIL_LINES = 160
-_NEIGHBOURS = 3
-_LARGEST_KEPT_LINES = 1_000
-_OVERLAP_LINES = 1
-_LONGEST_LINE = 600
-_WRAPPED_KEYS = ("message", "log", "msg")
-
-# Wide: lines near which a cause may be. Narrow: lines that say that the job failed.
-SUSPICIOUS = re.compile(
-    r"error|fail|fatal|exception|traceback|abort|killed|denied|refused|timed? ?out|oom|xid|warn"
-    r"|out of memory|memory|quota|no space|unable|cannot|can't|not found|no such|mismatch|reset"
-    r"|invalid|missing|insufficient|incompatible|unauthorized|forbidden|corrupt|lost|down\b|flap"
-    r"|fallen off|bad_alloc|blocked for|exceed|no module|no matching|not permitted|not present"
-    r"|conflict|unsupported|unhealthy|unavailable|critical|hang\b|inactive|overrid|times out"
-    r"|pressure|not a |don't match|not in "
-    r"|unplugged|uncorrect|unrecognized|required|exit code|signal|segfault|core dump|stall|assert"
-    r"|错误|失败|异常|超时|不足|拒绝|终止|掉卡|超限|不匹配|损坏|卡死|抖动|已满|不能|不可用|未找到|故障|查询不到|过旧|中断|停止",
+_HEAD_LINES = 30
+_TAIL_LINES = 120
+_NEIGHBOURS = 2
+_LARGEST_KEPT_LINES = 900
+# Lines that differ in nothing but numbers: the first so many can say something new.
+_MOST_OF_A_FORM = 64
+# A report of progress says nothing new whatever its numbers, even where it speaks of memory.
+_PROGRESS = re.compile(
+    r"\bloss|\biter|\bsteps?\b|\bepoch|\blr\b|it/s|s/it|/s\b|\btokens|[%━#█]\||损失|第 ?\d+ ?步|轮",
     re.IGNORECASE,
 )
-FAILED = re.compile(
-    r"Traceback \(most recent call last\)|\b\w+(?:Error|Exception)\b:|\bFATAL\b|\bFatal\b"
-    r"|exit(?:ed)?(?: with)?(?: exit)?[ _]?code:?[ =]*[1-9]|exitcode: -?[1-9]|core dumped"
-    r"|Segmentation fault|\bpanic\b|\bKilled\b|Aborted|job .* failed|运行失败|异常退出"
-    r"|退出码:? ?[1-9]|[Ee]xit(?:ing)?(?: with)? [Cc]ode:?\s+[1-9]"
-    r"|KeyboardInterrupt|SIG(?:KILL|TERM|SEGV|ABRT)\b|\*\*\* (?:JOB|STEP) .* CANCELLED|Preempted\b"
-    r"|NodeNotReady|NVRM: Xid|loss is nan|diverged|Exiting run|free\(\): invalid|double free"
-    r'|killed by |"level": "(?:fatal|critical)"|ERROR .*(?:stopped|inconsistent)'
-    r"|训练停止|终止，原因|训练中断|任务失败|作业失败|崩溃",
-)
+_OVERLAP_LINES = 2
+# A cluster of complaints ends where so many lines in a row are calm.
+_CALM_LINES = 3
 _DIGITS = re.compile(r"\d+")
 _LONG_DIGITS = re.compile(r"\d{4,}|0x[0-9a-fA-F]+")
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """``number`` counts from 1 in the log as it was sent; ``text`` is unwrapped from JSON."""
-
-    number: int
-    text: str
+_TIMES = re.compile(r"\d+:\d\d:\d\d(?:[.,]\d+)?")
+# "[rank3]: ", "3: ", "worker-3 | ", "[1,3]<stderr>:", "[default3]:": who says it, not what.
+_RANK = re.compile(
+    r"^(?:\[(?:rank|default)?\s?(\d{1,4})\]:?|\[\d,(\d{1,4})\]<\w+>:|(\d{1,4}):"
+    r"|[\w.-]*-(\d{1,4})(?: \||:)|\(\w+ pid=(\d+)[^)]*\)"
+    r"|\[[^\]]*-(\d+)(?:/\w+)?\](?: \[rank \d+\])?|\[\d+:(\d+)\])\s"
+)
 
 
 @dataclass(frozen=True)
@@ -66,86 +51,125 @@ class Window:
         return "\n".join(line.text for line in self.lines)
 
 
-def read_lines(log: str) -> list[LogLine]:
-    """Every line that is not blank. A carriage return (progress bars) ends a line, too."""
-    return [
-        LogLine(number, _shorten(part))
-        for number, raw in enumerate(log.split("\n"), start=1)
-        for part in _unwrap(raw).split("\n")
-        if part.strip()
-    ]
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A line that is read. ``place``: its position among the log's distinct lines."""
+
+    line: LogLine
+    place: int
+    suspicious: bool
 
 
-def _unwrap(line: str) -> str:
-    line = line.rstrip("\r")
-    stripped = line.strip()
-    if stripped.startswith("{") and stripped.endswith("}"):
-        try:
-            document = json.loads(stripped)
-        except ValueError:
-            return line
-        if isinstance(document, dict):
-            for key in _WRAPPED_KEYS:
-                if isinstance(document.get(key), str):
-                    return str(document[key])
-    # A progress bar rewrites its line: what stands there in the end is what it said.
-    return line.rsplit("\r", 1)[-1]
-
-
-def _shorten(line: str) -> str:
-    if len(line) <= _LONGEST_LINE:
-        return line
-    half = _LONGEST_LINE // 2
-    return f"{line[:half]} … {line[-half:]}"
-
-
-def keep_lines(lines: Sequence[LogLine]) -> list[LogLine]:
-    """First of each form; of a long log only its head, its tail, and what is suspicious."""
+def distinct_lines(lines: Sequence[LogLine]) -> list[Kept]:
+    """The first line of each form, with whether it is suspicious."""
     seen: set[str] = set()
-    distinct = []
+    judged: dict[str, bool] = {}
+    several: set[str] = set()
+    counts: dict[str, int] = {}
+    kept: list[Kept] = []
     for line in lines:
-        # Xid 13 and Xid 79 are not the same complaint; step 13 and step 79 are.
-        digits = _LONG_DIGITS if SUSPICIOUS.search(line.text) else _DIGITS
-        form = digits.sub("0", line.text)
+        rough = _DIGITS.sub("0", line.text)
+        count = counts[rough] = counts.get(rough, 0) + 1
+        if count == 1:
+            judged[rough] = is_suspicious(line.text)
+            if judged[rough] and (is_failure(line.text) or not _PROGRESS.search(line.text)):
+                several.add(rough)
+        suspicious = judged[rough]
+        if count > (_MOST_OF_A_FORM if rough in several else 1):
+            continue
+        form = rough
+        if suspicious:
+            # Xid 13 and Xid 79 are not the same complaint; step 13 and step 79 are. Ranks that
+            # complain alike count once: the first of them.
+            form = _LONG_DIGITS.sub("0", _TIMES.sub("", _RANK.sub("", line.text)))
         if form not in seen:
             seen.add(form)
-            distinct.append(line)
-    if len(distinct) <= _HEAD_LINES + _TAIL_LINES:
-        return distinct
+            kept.append(Kept(line, len(kept), suspicious))
+    return kept
+
+
+def keep_lines(lines: Sequence[LogLine]) -> list[Kept]:
+    """First of each form; of a long log only its head, its tail, and what is suspicious."""
+    distinct = distinct_lines(lines)
     count = len(distinct)
-    kept = set(range(_HEAD_LINES)) | set(range(count - _TAIL_LINES, count))
-    for index, line in enumerate(distinct):
-        if len(kept) > _LARGEST_KEPT_LINES:
+    if count <= _HEAD_LINES + _TAIL_LINES:
+        return distinct
+    chosen = set(range(_HEAD_LINES)) | set(range(count - _TAIL_LINES, count))
+    for place in _by_weight(distinct):
+        if len(chosen) > _LARGEST_KEPT_LINES:
             break
-        if SUSPICIOUS.search(line.text):
-            kept.update(range(max(0, index - _NEIGHBOURS), min(count, index + _NEIGHBOURS + 1)))
-    return [distinct[index] for index in sorted(kept)]
+        chosen.update(range(max(0, place - _NEIGHBOURS), min(count, place + _NEIGHBOURS + 1)))
+    return [distinct[place] for place in sorted(chosen)]
 
 
-def make_windows(lines: Sequence[LogLine], tokenizer: MaskedTokenizer) -> list[Window]:
-    """Consecutive lines, each window at most ``max_tokens`` tokens, one line shared by neighbours.
+def _by_weight(distinct: Sequence[Kept]) -> list[int]:
+    """Suspicious places: each rank's first failure, then failures, then the rest; in order."""
+    ranks: set[str] = set()
+    first, failures, others = [], [], []
+    for kept in distinct:
+        if not kept.suspicious:
+            continue
+        if not is_failure(kept.line.text):
+            others.append(kept.place)
+            continue
+        found = _RANK.match(kept.line.text)
+        rank = next((group for group in found.groups() if group), "") if found else ""
+        (failures if rank in ranks else first).append(kept.place)
+        ranks.add(rank)
+    return first + failures + others
 
-    Over LARGEST_WINDOWS the ones with the most suspicious lines are kept, in order.
+
+def make_windows(kept: Sequence[Kept], tokenizer: MaskedTokenizer) -> list[Window]:
+    """Consecutive lines, each window at most ``max_tokens`` tokens.
+
+    Over LARGEST_WINDOWS the ones that sound most like a failure are kept, in order.
     """
     room = tokenizer.max_tokens - 2
-    masked = [tokenizer.mask(line.text) for line in lines]
+    masked = [tokenizer.mask(one.line.text) for one in kept]
     sizes = [min(room, max(1, len(ids) - 2)) for ids in tokenizer.encode(masked)]
-    windows: list[Window] = []
-    start = 0
-    while start < len(lines):
-        stop, tokens = start, 0
-        while stop < len(lines) and (stop == start or tokens + sizes[stop] <= room):
-            tokens += sizes[stop]
-            stop += 1
-        windows.append(Window(tuple(lines[start:stop])))
-        if stop >= len(lines):
-            break
-        start = max(start + 1, stop - _OVERLAP_LINES)
-    if len(windows) <= LARGEST_WINDOWS:
-        return windows
-    suspicion = [sum(bool(SUSPICIOUS.search(line.text)) for line in w.lines) for w in windows]
-    best = sorted(range(len(windows)), key=lambda i: (-suspicion[i], i))[:LARGEST_WINDOWS]
-    return [windows[index] for index in sorted(best)]
+    windows: list[list[Kept]] = []
+    for start, end in _clusters(kept):
+        while start < end:
+            stop, tokens = start, 0
+            while stop < end and (stop == start or tokens + sizes[stop] <= room):
+                tokens += sizes[stop]
+                stop += 1
+            windows.append(list(kept[start:stop]))
+            if stop >= end:
+                break
+            # The line above an error tells which of two errors it is.
+            back = stop
+            while (
+                stop - back < _OVERLAP_LINES
+                and back - 1 > start
+                and (sum(sizes[back - 1 : stop]) <= room // 2)
+            ):
+                back -= 1
+            start = back
+    # Where nothing sounds like a cause there is none; the log's end is read all the same.
+    loud = [window for window in windows if any(one.suspicious for one in window)]
+    windows = loud if loud and loud[-1] is windows[-1] else loud + windows[-1:]
+    if len(windows) > LARGEST_WINDOWS:
+        weights = [
+            sum(one.suspicious + 3 * is_failure(one.line.text) for one in window)
+            for window in windows
+        ]
+        best = sorted(range(len(windows)), key=lambda i: (-weights[i], i))[:LARGEST_WINDOWS]
+        windows = [windows[index] for index in sorted(best)]
+    return [Window(tuple(one.line for one in window)) for window in windows]
+
+
+def _clusters(kept: Sequence[Kept]) -> list[tuple[int, int]]:
+    """Stretches (start, end) of ``kept`` that begin with a complaint after calm, or a gap."""
+    borders = [0]
+    calm = _CALM_LINES
+    for index, one in enumerate(kept):
+        loud = one.suspicious or is_frame(one.line.text)
+        gap = index and one.place != kept[index - 1].place + 1
+        if index and (gap or (loud and calm >= _CALM_LINES)) and borders[-1] != index:
+            borders.append(index)
+        calm = 0 if loud else calm + 1
+    return list(zip(borders, [*borders[1:], len(kept)], strict=True)) if kept else []
 
 
 def windows_of(log: str, tokenizer: MaskedTokenizer) -> list[Window]:
@@ -155,4 +179,4 @@ def windows_of(log: str, tokenizer: MaskedTokenizer) -> list[Window]:
 
 def says_it_failed(log: str) -> bool:
     """Whether the log itself reports a failure, whatever the cause."""
-    return FAILED.search(log) is not None
+    return any(is_failure(one.line.text) for one in distinct_lines(read_lines(log)))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from contract.errors import DataFileError
-from training.train_failure_rca import signatures
 from training.train_failure_rca.corpus import (
     LABELS,
     Catalogue,
@@ -53,10 +52,6 @@ def logs(catalogue: Catalogue) -> list[ComposedLog]:
 
 def has_chinese(family: Family) -> bool:
     return any(wording.chinese for wording in family.wordings)
-
-
-def test_the_labels_are_those_of_the_model() -> None:
-    assert LABELS == signatures.LABELS
 
 
 def test_every_label_has_enough_families_and_chinese_ones(catalogue: Catalogue) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from training.train_failure_rca.corpus.labels import LABELS
 from training.train_failure_rca.corpus.provoke.__main__ import SNAPSHOT
 from training.train_failure_rca.corpus.provoke.harness import (
     ProvokeError,
@@ -20,7 +21,6 @@ from training.train_failure_rca.corpus.provoke.harness import (
 )
 from training.train_failure_rca.corpus.provoke.normalise import cut, normalise
 from training.train_failure_rca.corpus.provoke.scenario import Scenario, python
-from training.train_failure_rca.signatures import LABELS
 
 # One or two of most themes, none that waits or imports much.
 FAST = (

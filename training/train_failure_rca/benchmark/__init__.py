@@ -1,0 +1,1 @@
+"""What ``python -m training benchmark train_failure_rca`` measures."""
