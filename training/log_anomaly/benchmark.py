@@ -117,6 +117,7 @@ def _by_line(ledger: Ledger) -> str:
 def _table(ledger: Ledger) -> str:
     head = ["system", "rows (alerts)"]
     head += [f"{name} {method}" for name in ("AP", "F1", "false alarms") for method in METHODS]
+    head.append(f"recall {METHODS[-1]}")
     return table(head, system_rows(ledger, METHODS))
 
 

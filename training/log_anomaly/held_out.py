@@ -103,7 +103,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def system_rows(ledger: Ledger, methods: Sequence[str]) -> list[list[str]]:
-    """Per system: rows, then AP / F1 / false alarms of each method."""
+    """Per system: rows, AP / F1 / false alarms of each method, recall of the last one."""
     rows = []
     for system in ledger.systems:
         first = ledger.figures[system, methods[0]]
@@ -113,6 +113,7 @@ def system_rows(ledger: Ledger, methods: Sequence[str]) -> list[list[str]]:
         cells += [
             ledger.figures[system, method].show("false alarms", percent=True) for method in methods
         ]
+        cells.append(ledger.figures[system, methods[-1]].show("recall", percent=True))
         rows.append(cells)
     return rows
 
