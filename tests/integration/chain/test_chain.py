@@ -130,11 +130,13 @@ def test_grpc_http_sync_and_async_agree(served: EmbeddedServer) -> None:
 def test_a_bad_line_is_named_and_loses_no_other(served: EmbeddedServer) -> None:
     awkward = [*LINES, "", "  ", "x" * 1_000_000, "nul\0inside", b"\xff\xfe bytes"]
     with LogAnomalyClient(grpc(served)) as client:
-        with pytest.raises(TextError, match="text 4"):
-            client.classify(awkward)
-        verdicts = client.classify(awkward, on_error="skip")
+        with pytest.raises(TextError, match="text 9"):
+            client.classify([*awkward, 7])  # type: ignore[list-item]
+        verdicts = client.classify([*awkward, 7], on_error="skip")  # type: ignore[list-item]
         alone = [client.classify([line])[0] for line in LINES]
-    assert [v.label is None for v in verdicts] == [False] * 4 + [True] * 2 + [False] * 3
+    assert [v.label is None for v in verdicts] == [False] * 9 + [True]
+    # A blank line says nothing.
+    assert [(v.label, v.score) for v in verdicts[4:6]] == [("normal", 0)] * 2
     for together, single in zip(verdicts, alone, strict=False):
         assert together.score == pytest.approx(single.score, abs=1e-5)
 
