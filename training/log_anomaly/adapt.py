@@ -40,7 +40,12 @@ from training.text.classifier import MeanPooledClassifier
 from training.text.encoder import Encoder, load_tokenizer
 from training.text.network import read_network
 from training.text.text_batch import MaskedTokenizer
-from training.text.trainer import TextFitSettings, fit_text_classifier, predict_logits
+from training.text.trainer import (
+    TextFitSettings,
+    fit_text_classifier,
+    masked_tokenizer,
+    predict_logits,
+)
 
 
 def adapt_log_anomaly(parent: Artifact, run: TrainRun) -> Artifact:
@@ -180,6 +185,4 @@ def right_share(rows: Sequence[LogRow], logits: np.ndarray, artifact: Artifact) 
 
 
 def _tokenizer_of(artifact: Artifact) -> MaskedTokenizer:
-    return MaskedTokenizer(
-        artifact.path / "tokenizer.json", max_tokens=int(artifact.manifest.settings["max_tokens"])
-    )
+    return masked_tokenizer(artifact.path, int(artifact.manifest.settings["max_tokens"]))

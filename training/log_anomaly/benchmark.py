@@ -33,7 +33,7 @@ from training.log_anomaly.train import distinct_rows, fault_scores, train_log_an
 from training.run import TrainRun
 from training.text.network import read_network
 from training.text.text_batch import MaskedTokenizer
-from training.text.trainer import predict_logits
+from training.text.trainer import masked_tokenizer, predict_logits
 
 FOLDS: tuple[tuple[str, ...], ...] = (
     ("BGL", "BGL templates", "HDFS", "Proxifier"),
@@ -125,9 +125,7 @@ def _trained(arguments: Namespace, source: DataSource, seed: int, fold: Sequence
     artifact = _finished(arguments.artifacts / FOLDER, seed, fold, source) or _train(
         arguments, source, seed, fold
     )
-    tokenizer = MaskedTokenizer(
-        artifact.path / "tokenizer.json", max_tokens=int(artifact.manifest.settings["max_tokens"])
-    )
+    tokenizer = masked_tokenizer(artifact.path, int(artifact.manifest.settings["max_tokens"]))
     corpus = load_corpus(source, RowReport(), seed, fold)
     return _Trained(artifact, corpus, tokenizer, _methods(artifact, corpus, tokenizer, seed))
 

@@ -51,7 +51,14 @@ _PROJECTS = (
     "rlhf",
     "ocr",
 )
-_ROOTS = ("/workspace", "/home/{u}", "/mnt/nas/users/{u}", "/data/{u}", "/root", "/gpfs/work/{u}")
+_ROOTS = (
+    "/workspace",
+    "/home/{u}",
+    "/mnt/nas/users/{u}",
+    "/data/{u}",
+    "/root",
+    "/gpfs/scratch/{u}",
+)
 _STEMS = ("train", "main", "pretrain_gpt", "finetune", "run", "trainer", "run_clm", "launch")
 _MODULES = (
     "engine/loop",

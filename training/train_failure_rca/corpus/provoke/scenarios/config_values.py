@@ -5,17 +5,6 @@ from __future__ import annotations
 from training.train_failure_rca.corpus.provoke.scenario import python, ranks, shell
 
 _CONFIG = "Config_Error"
-_ARGPARSE = """
-import argparse
-from joblog import start, steps
-parser = argparse.ArgumentParser(prog="train.py")
-parser.add_argument("--lr", type=float, default=1e-4)
-parser.add_argument("--batch-size", type=int, required=True)
-parser.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="bf16")
-args = parser.parse_args()
-start(); steps(2)
-"""
-
 SCENARIOS = (
     python(
         "data-path",

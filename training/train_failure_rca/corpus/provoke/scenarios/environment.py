@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from training.train_failure_rca.corpus.provoke.scenario import python, shell
+from training.train_failure_rca.corpus.provoke.scenarios._build import BUILD
 
 _ENV = "Image_Env_Error"
-_BUILD = """
-set -e
-mkdir -p build ops
-cat > ops/kernel.c <<'C'
-{code}
-C
-{compile}
-"""
 _EXTENSION = """
 #include <Python.h>
 extern int fused_adam_launch(int);
@@ -141,7 +134,7 @@ SCENARIOS = (
         "undefined-symbol",
         "undefined-symbol",
         {_ENV: r"ImportError: .*fused_ops.so: undefined symbol: fused_adam_launch"},
-        _BUILD.format(
+        BUILD.format(
             code=_EXTENSION,
             compile=f"gcc -shared -fPIC -I{_INCLUDE} ops/kernel.c -o fused_ops.so",
         )
@@ -153,7 +146,7 @@ SCENARIOS = (
         "undefined-symbol-ctypes",
         "undefined-symbol",
         {_ENV: r"OSError: .*libsampler.so: undefined symbol: cg_reduce_all"},
-        _BUILD.format(
+        BUILD.format(
             code="extern int cg_reduce_all(void); int go(void) { return cg_reduce_all(); }",
             compile="gcc -shared -fPIC ops/kernel.c -o libsampler.so",
         )
@@ -172,7 +165,7 @@ SCENARIOS = (
         "missing-shared-library",
         "missing-shared-library",
         {_ENV: r"ImportError: libfastio.so.3: cannot open shared object file"},
-        _BUILD.format(
+        BUILD.format(
             code=_EXTENSION.replace("fused_adam_launch(1)", "fast_open()").replace(
                 "fused_adam_launch(int)", "fast_open(void)"
             ),

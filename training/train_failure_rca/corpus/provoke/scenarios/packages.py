@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 from training.train_failure_rca.corpus.provoke.scenario import python, ranks, shell
+from training.train_failure_rca.corpus.provoke.scenarios._build import BUILD
 from training.train_failure_rca.corpus.provoke.scenarios._wheels import MAKE_WHEELS
 
 _ENV = "Image_Env_Error"
-_BUILD = """
-set -e
-mkdir -p build ops
-cat > ops/kernel.c <<'C'
-{code}
-C
-{compile}
-"""
-_EXTENSION = """
-#include <Python.h>
-extern int fused_adam_launch(int);
-static PyObject *launch(PyObject *self, PyObject *args) {
-  return PyLong_FromLong(fused_adam_launch(1));
-}
-static PyMethodDef methods[] = {{"launch", launch, METH_VARARGS, 0}, {0, 0, 0, 0}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "fused_ops", 0, -1, methods};
-PyMODINIT_FUNC PyInit_fused_ops(void) { return PyModule_Create(&module); }
-"""
-_INCLUDE = "$(python -c \"import sysconfig; print(sysconfig.get_paths()['include'])\")"
 SCENARIOS = (
     shell(
         "command-not-found",
@@ -139,7 +121,7 @@ SCENARIOS = (
         "build-fails-no-compiler-header",
         "extension-build",
         {_ENV: r"fatal error: cuda_runtime_api_v13.h: No such file or directory"},
-        _BUILD.format(
+        BUILD.format(
             code="#include <cuda_runtime_api_v13.h>\nint main(void) { return 0; }",
             compile='echo "building extension fused_ops"\n'
             "gcc -shared -fPIC ops/kernel.c -o build/fused_ops.so",
@@ -150,7 +132,7 @@ SCENARIOS = (
         "linker-library",
         "extension-link",
         {_ENV: r"ld: cannot find -lcublas_static_v12"},
-        _BUILD.format(
+        BUILD.format(
             code="int main(void) { return 0; }",
             compile='echo "linking fused_ops"\ngcc ops/kernel.c -lcublas_static_v12 -o build/ops',
         ),
