@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets the Debian programs that tests run: prometheus with promtool, the Pushgateway, Alertmanager with
-# amtool, and rsyslog with its Elasticsearch output. Without them, or a way to get them, those tests
-# skip by name.
+# amtool, rsyslog with its Elasticsearch output, PostgreSQL, and Chromium with Chinese characters.
+# Without them, or a way to get them, those tests skip by name.
 set -euo pipefail
 
 missing=()
@@ -11,6 +11,9 @@ done
 # A daemon's folder need not be on PATH, and the output is a module without a command.
 PATH=$PATH:/usr/sbin command -v rsyslogd >/dev/null || missing+=(rsyslog)
 compgen -G '/usr/lib/*/rsyslog/omelasticsearch.so' >/dev/null || missing+=(rsyslog-elasticsearch)
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+command -v chromium >/dev/null || missing+=(chromium)
+compgen -G '/usr/share/fonts/opentype/noto/NotoSansCJK*' >/dev/null || missing+=(fonts-noto-cjk)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
