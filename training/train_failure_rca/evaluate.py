@@ -10,7 +10,7 @@ import numpy as np
 from training.train_failure_rca.corpus.labels import LABELS
 
 _LOWEST_THRESHOLD, _HIGHEST_THRESHOLD = 0.3, 0.9
-_COMMON_WEIGHT = 3.0
+_COMMON_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)

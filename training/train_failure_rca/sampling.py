@@ -16,7 +16,7 @@ from training.text.trainer import Sampler, TextExample
 from training.train_failure_rca.corpus import LABELS
 from training.train_failure_rca.data import JobLog, target_of
 from training.train_failure_rca.reading import LogLine, read_lines
-from training.train_failure_rca.signatures import with_hint
+from training.train_failure_rca.signatures import labels_of_line, with_hint
 from training.train_failure_rca.suspicion import is_suspicious
 from training.train_failure_rca.windows import keep_lines, make_windows, windows_of
 
@@ -28,7 +28,9 @@ _SINGLE_LINE_SHARE = 0.3
 _EXCERPT_SHARE = 0.35
 _MOST_NEIGHBOURS = 4
 # Of the draws without a cause: full windows, and single lines that sound like one.
-_CALM_WINDOW_SHARE, _LOUD_LINE_SHARE = 0.4, 0.25
+_CALM_WINDOW_SHARE, _LOUD_LINE_SHARE = 0.3, 0.2
+# And any of these that a signature knows, wrongly: when a hint is not to be believed.
+_MISJUDGED_SHARE = 0.25
 # Real logs are few and all the more worth.
 _REAL_SHARE = 0.3
 # Of the draws that show what lines are known for: in the others the model must do without.
@@ -58,6 +60,7 @@ class _Pool:
     calm_windows: list[_Example] = field(default_factory=list)
     calm_excerpts: list[_Example] = field(default_factory=list)
     loud_lines: list[_Example] = field(default_factory=list)
+    misjudged: list[_Example] = field(default_factory=list)
 
     @property
     def labels(self) -> list[str]:
@@ -66,26 +69,38 @@ class _Pool:
     def add(self, log: JobLog, tokenizer: MaskedTokenizer, cut: np.random.Generator) -> None:
         kept = keep_lines(read_lines(log.text))
         for window in make_windows(kept, tokenizer):
-            _sort_in(_example(window.lines, log.decisive), self.windows, self.calm_windows)
+            example = _example(window.lines, log.decisive)
+            _sort_in(example, self.windows)
+            if not any(example.target):
+                self._add_calm(self.calm_windows, example, window.lines, log)
         lines = [one.line for one in kept]
         for position, line in enumerate(lines):
             before, after = cut.integers(0, _MOST_NEIGHBOURS + 1, size=2)
-            near = _example(lines[max(0, position - before) : position + after + 1], log.decisive)
+            around = lines[max(0, position - before) : position + after + 1]
+            near = _example(around, log.decisive)
             if log.decisive.get(line.number):
-                _sort_in(near, self.excerpts, [])
-                _sort_in(_example([line], log.decisive), self.single, [])
+                _sort_in(near, self.excerpts)
+                _sort_in(_example([line], log.decisive), self.single)
             elif is_suspicious(line.text):
-                self.loud_lines.append(_example([line], {}))
+                self._add_calm(self.loud_lines, _example([line], {}), [line], log)
                 if not any(near.target):
-                    self.calm_excerpts.append(near)
+                    self._add_calm(self.calm_excerpts, near, around, log)
+
+    def _add_calm(
+        self, pool: list[_Example], example: _Example, lines: Sequence[LogLine], log: JobLog
+    ) -> None:
+        pool.append(example)
+        known = {label for line in lines for label in labels_of_line(line.text)}
+        # A cause's own echo, further down in the log, is no misjudgement.
+        if known and not known & log.labels:
+            self.misjudged.append(example)
 
     def draw(self, generator: np.random.Generator) -> TextExample:
         kind, form = generator.random(2)
         if kind < _WITHOUT_CAUSE_SHARE and self.calm_windows:
-            pool = self.calm_windows
-            if form > _CALM_WINDOW_SHARE:
-                loud = form < _CALM_WINDOW_SHARE + _LOUD_LINE_SHARE
-                pool = (self.loud_lines if loud else self.calm_excerpts) or pool
+            shares = (_CALM_WINDOW_SHARE, _LOUD_LINE_SHARE, _MISJUDGED_SHARE)
+            pools = (self.calm_windows, self.loud_lines, self.misjudged, self.calm_excerpts)
+            pool = pools[int(np.searchsorted(np.cumsum(shares), form))] or self.calm_windows
         else:
             label = self.labels[generator.integers(len(self.labels))]
             pool = self.windows[label]
@@ -117,7 +132,9 @@ def make_sampler(
         window = max(windows_of(row.text, tokenizer), key=lambda w: len(w.text))
         plain = "\n".join(line.text for line in window.lines)
         example = _Example(window.text, plain, target_of(row.labels))
-        _sort_in(example, pools[0].windows, pools[0].calm_windows)
+        _sort_in(example, pools[0].windows)
+        if not any(example.target):
+            pools[0].calm_windows.append(example)
 
     def sample(generator: np.random.Generator, count: int) -> list[TextExample]:
         known = bool(pools[1].labels)
@@ -136,11 +153,7 @@ def _example(lines: Sequence[LogLine], proofs: Mapping[int, frozenset[str]]) -> 
     return _Example(hinted, "\n".join(texts), target_of(labels))
 
 
-def _sort_in(
-    example: _Example, by_label: dict[str, list[_Example]], without: list[_Example]
-) -> None:
+def _sort_in(example: _Example, by_label: dict[str, list[_Example]]) -> None:
     for label, present in zip(LABELS, example.target, strict=True):
         if present:
             by_label[label].append(example)
-    if not any(example.target):
-        without.append(example)
