@@ -14,7 +14,7 @@ from contract.errors import ConfigError
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-def load_settings(
+def load_settings_file(
     path: Path,
     model: type[Settings],
     *,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from contract.metric_names import RESERVED_LABELS, exposed_label
-from services.settings_file import load_settings
+from services.settings_file import load_settings_file
 
 Unit = Literal["ratio", "percent", "bytes", "seconds", "count", "other"]
 LARGEST_OF_UNIT = {"ratio": 1.5, "percent": 150.0}
@@ -222,7 +222,7 @@ def load_config(path: Path, **loop_settings: Any) -> LoopConfig:
 
     Raises ConfigError: which setting, expected, got.
     """
-    return load_settings(
+    return load_settings_file(
         path,
         LoopConfig,
         example="deploy/prometheus/forecast_loop.toml",

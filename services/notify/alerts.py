@@ -1,0 +1,48 @@
+"""``AlertDestination``: alerts of the outbox, posted to Alertmanager."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from services.alertmanager import Alertmanager
+from services.notify.config import ALERTMANAGER
+from services.notify.delivery import Parcel
+from services.notify.outbox import Entry
+
+_AT_ONCE = 100
+
+
+class AlertDestination:
+    """Alertmanager groups, silences and repeats by itself: all that is due goes in one post."""
+
+    name = ALERTMANAGER
+
+    def __init__(self, alertmanager: Alertmanager) -> None:
+        self._alertmanager = alertmanager
+
+    def parcels(self, entries: Sequence[Entry]) -> list[Parcel]:
+        return [
+            Parcel(tuple(entries[start : start + _AT_ONCE]), "alerts")
+            for start in range(0, len(entries), _AT_ONCE)
+        ]
+
+    def deliver(self, parcel: Parcel, beyond: int) -> None:
+        """Raises ServerUnavailableError, ServerAnswerError."""
+        # Of alerts that are the same to Alertmanager the newest stands for all.
+        alerts: dict[bytes, dict[str, Any]] = {}
+        for entry in parcel.entries:
+            alert = orjson.loads(entry.payload)
+            alerts[orjson.dumps(alert["labels"], option=orjson.OPT_SORT_KEYS)] = alert
+        self._alertmanager.post(list(alerts.values()))
+
+    def seconds_until_ready(self) -> float:
+        return 0.0
+
+    def group_seconds(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        self._alertmanager.close()
