@@ -63,7 +63,7 @@ def _test(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             "nobody to tell", where=str(arguments.config), expected="at least one [[channel]]"
         )
-    print(render(["channel", "kind", "audience", "form", "seconds", "result"], rows, widest=120))
+    print(render(["channel", "kind", "audience", "form", "seconds", "result"], rows, widest=200))
     for cause in _unknown_causes(config):
         print(f"note: no cause of the table fits {cause}; right for an alert's name")
     return 0 if all(row[-1] == "sent" for row in rows) else 12

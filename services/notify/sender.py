@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
@@ -53,7 +54,9 @@ class Redaction:
 
 
 class _Heard(logging.Handler):
-    """apprise tells what went wrong only by its log: kept, a thread's own, and printed nowhere."""
+    """apprise tells what is wrong with a URL only by its log: kept, a thread's own, and printed
+    nowhere.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -70,7 +73,11 @@ class _Heard(logging.Handler):
     def stop(self) -> str:
         lines = getattr(self._lines, "lines", None) or []
         self._lines.lines = None
-        return "; ".join(" ".join(line.split()) for line in lines)[:300]
+        return _joined(lines)
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return "; ".join(" ".join(line.split()) for line in lines)[:300]
 
 
 _heard = _Heard()
@@ -116,26 +123,18 @@ class AppriseSender:
         caller.add(service)
         kinds = {"info": "info", "warning": "warning", "critical": "failure"}
         kind = "success" if message.resolved else kinds.get(message.severity, "info")
-        _heard.start()
-        taken, reason = False, ""
         try:
-            taken = bool(
-                caller.notify(
-                    body=message.body,
-                    title=message.title,
-                    notify_type=kind,
-                    body_format=message.form,
-                )
+            taken = caller.notify(
+                body=message.body, title=message.title, notify_type=kind, body_format=message.form
             )
+            reason = _joined(line.message for line in taken.logs() if line.level != "INFO")
         except Exception as error:  # whatever one of a hundred plugins may raise
-            reason = repr(error)
-        finally:
-            heard = _heard.stop()
+            taken, reason = None, repr(error)
         if not taken:
             raise ServerUnavailableError(
                 "a channel did not take a notification",
                 where=f"channel {self._name} ({self.kind})",
-                got=self._redact(heard or reason or "no reason given"),
+                got=self._redact(reason or "no reason given"),
             )
 
     def close(self) -> None:
