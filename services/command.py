@@ -10,6 +10,7 @@ from services.forecast_loop.command import add_parser as add_forecast_loop
 from services.forecast_loop.command import with_default_command
 from services.log_pipeline.command import add_parser as add_log_pipeline
 from services.notify.command import add_parser as add_notify
+from services.web.command import add_parser as add_tokens
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     add_forecast_loop(commands)
     add_log_pipeline(commands)
     add_notify(commands)
+    add_tokens(commands)
     arguments = parser.parse_args(with_default_command(sys.argv[1:] if argv is None else argv))
     try:
         code: int = arguments.run(arguments)

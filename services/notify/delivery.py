@@ -228,8 +228,10 @@ class ChannelWorker(threading.Thread):
             self._failures += 1
             now = self._clock()
             attempts = max(entry.attempts for entry in parcel.entries)
-            self._outbox.postpone(ids, now + _delay(attempts), str(error))
-            self._held_until = now + _delay(self._failures - 1)
+            hold = _delay(self._failures - 1)
+            self._held_until = now + hold
+            # Later than the channel's next attempt: another message has its turn then.
+            self._outbox.postpone(ids, now + 2.0 * max(hold, _delay(attempts)), str(error))
             self._telemetry.failed(name, error.metric_label)
             self._problems.report(name, error.metric_label, str(error))
             return False
