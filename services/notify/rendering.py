@@ -128,13 +128,13 @@ class Renderer:
         )
         severest = max(notifications, key=self._rank)
         total = len(notifications) + beyond
-        noun = "alerts" if all(n.kind == "alert" for n in notifications) else "jobs"
+        is_alerts = all(n.kind == "alert" for n in notifications)
         if why == "held":
-            head = [f"{total} {self.word('held')}"]
+            head = [self._counted("held_title", total)]
         else:
             head = [
                 self._cause(severest.cause),
-                f"{self.word('more')} {total} {self.word(noun)}",
+                self._counted("more_alerts" if is_alerts else "more_jobs", total),
                 severest.node if why == "on_node" else severest.user,
             ]
 
@@ -153,6 +153,10 @@ class Renderer:
 
     def word(self, word: str) -> str:
         return " ".join(_words()[language][word] for language in self._languages)
+
+    def _counted(self, word: str, count: int) -> str:
+        phrases = [_words()[language][word] for language in self._languages]
+        return " / ".join(phrases).replace("{count}", str(count))
 
     def _row(self, group: Sequence[Notification], subjects: int) -> dict[str, Any]:
         names = list(dict.fromkeys(n.subject for n in group))

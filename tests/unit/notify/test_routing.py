@@ -184,8 +184,8 @@ def test_an_outbox_that_is_full_still_counts(make_desk: MakeDesk) -> None:
         desk.notify(subject=f"job-{number}", node=f"n{number}")
     desk.run(10)
     assert desk.metric("notifications_total", channel="sre", outcome="beyond_limit") == 15
-    total = [count_in(m.title) for m, _ in desk.memories["sre"].sent if "summed" in m.title]
-    singles = len([m for m, _ in desk.memories["sre"].sent if "summed" not in m.title])
+    total = [count_in(m.title) for m, _ in desk.memories["sre"].sent if "told as one" in m.title]
+    singles = len([m for m, _ in desk.memories["sre"].sent if "told as one" not in m.title])
     assert sum(total) + singles == 25
 
 
