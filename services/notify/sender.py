@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
@@ -53,6 +54,20 @@ class Redaction:
         return text
 
 
+_redactions: weakref.WeakSet[Redaction] = weakref.WeakSet()
+
+
+class _Redacting(logging.Filter):
+    """On apprise's logger: whoever listens to it hears no channel's secrets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        for redact in list(_redactions):
+            text = redact(text)
+        record.msg, record.args = text, ()
+        return True
+
+
 class _Heard(logging.Handler):
     """apprise tells what is wrong with a URL only by its log: kept, a thread's own, and printed
     nowhere.
@@ -87,7 +102,8 @@ def _silence() -> None:
     logger = logging.getLogger("apprise")
     if _heard not in logger.handlers:
         # On debug it prints URLs with their tokens, and on warning a token that is wrong.
-        logger.handlers = [_heard]
+        logger.addHandler(_heard)
+        logger.addFilter(_Redacting())
         logger.propagate = False
         logger.setLevel(logging.WARNING)
         logging.getLogger("urllib3").setLevel(logging.WARNING)
@@ -106,6 +122,7 @@ class AppriseSender:
         self._name = settings.name
         self._url = settings.read_url()
         self._redact = Redaction(self._url)
+        _redactions.add(self._redact)
         self.is_personal = RECIPIENT in self._url
         see_refusals(urlsplit(self._url).scheme.lower())
         self._service = self._instantiate("user" if self.is_personal else "")
@@ -150,7 +167,13 @@ class AppriseSender:
             service = apprise.Apprise.instantiate(
                 self._url.replace(RECIPIENT, quote(recipient, safe="")),
                 asset=apprise.AppriseAsset(
-                    app_id="Presage", app_desc="Presage", app_url="", async_mode=False
+                    app_id="Presage",
+                    app_desc="Presage",
+                    app_url="",
+                    # No pictures fetched from somewhere else.
+                    image_url_mask="",
+                    image_url_logo="",
+                    async_mode=False,
                 ),
                 suppress_exceptions=True,
             )
