@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from array import array
@@ -57,6 +58,7 @@ class AcceptedLogs:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
         self._sizes: dict[str, int] = {}
+        self._facts: dict[str, JobFacts] = {}
         try:
             (folder / _REFUSED).mkdir(parents=True, exist_ok=True)
             for partial in folder.glob("*" + _PARTIAL):
@@ -72,6 +74,8 @@ class AcceptedLogs:
             ) from error
         for path, status in sorted(found, key=lambda pair: pair[1].st_mtime_ns):
             self._sizes[path.stem] = status.st_size
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                self._facts[path.stem] = self._read_facts(path)
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -86,6 +90,11 @@ class AcceptedLogs:
     def ids(self) -> list[str]:
         """The oldest first."""
         return list(self._sizes)
+
+    def of_job(self, job_id: str) -> list[JobFacts]:
+        """Of those that wait."""
+        waiting = (self._facts.get(name) for name in self.ids())
+        return [facts for facts in waiting if facts is not None and facts.job_id == job_id]
 
     def put(self, log: AcceptedLog) -> None:
         """On the disk when this returns. Raises OverloadedError: no room."""
@@ -103,6 +112,7 @@ class AcceptedLogs:
                     next_command="send it again later",
                 )
             self._sizes[name] = size
+            self._facts[name] = log.facts
         partial = self._folder / (name + _PARTIAL)
         try:
             with partial.open("wb") as file:
@@ -114,7 +124,7 @@ class AcceptedLogs:
             self._sync_folder()
         except OSError as error:
             with self._lock:
-                self._sizes.pop(name, None)
+                self._forget(name)
             partial.unlink(missing_ok=True)
             raise OverloadedError(
                 "the log cannot be kept",
@@ -133,18 +143,27 @@ class AcceptedLogs:
 
     def done(self, result_id: str) -> None:
         with self._lock:
-            self._sizes.pop(result_id, None)
+            self._forget(result_id)
         self._path(result_id).unlink(missing_ok=True)
 
     def refuse(self, result_id: str, reason: str) -> None:
         """The model cannot read it: it lies in ``refused/`` for somebody to look at."""
         with self._lock:
-            self._sizes.pop(result_id, None)
+            self._forget(result_id)
         aside = self._folder / _REFUSED
         (aside / (result_id + ".reason")).write_text(reason, "utf-8")
         path = self._path(result_id)
         if path.exists():
             path.replace(aside / path.name)
+
+    def _forget(self, result_id: str) -> None:
+        self._sizes.pop(result_id, None)
+        self._facts.pop(result_id, None)
+
+    @staticmethod
+    def _read_facts(path: Path) -> JobFacts:
+        with path.open("rb") as file:
+            return facts_of(orjson.loads(file.readline())["facts"])
 
     def _path(self, result_id: str) -> Path:
         return self._folder / (result_id + _SUFFIX)

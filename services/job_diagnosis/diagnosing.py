@@ -84,24 +84,27 @@ class Diagnoser:
             self._threads.append(thread)
 
     def submit(self, result_id: str) -> Future[JobRecord]:
-        """The record to come of a log that is in ``accepted``.
+        """The record to come of a log that was just put into ``accepted``.
 
-        Its error: PostponedError, ServerAnswerError (the model cannot read it, and never will).
+        Its error: PostponedError, or ServerAnswerError (the model cannot read it, and never will).
         """
         with self._wake:
-            future = self.join(result_id)
-            if future is None:
-                future = self._futures[result_id] = Future()
             self._queue.append(result_id)
             self._wake.notify()
-        if self.trouble is not None:
+        return self.join(result_id) or _done(PostponedError("it is kept"))
+
+    def join(self, result_id: str) -> Future[JobRecord] | None:
+        """The record to come of a log that waits already; None: it does not."""
+        with self._wake:
+            future = self._futures.get(result_id)
+            if future is None and result_id in self._accepted:
+                future = self._futures[result_id] = Future()
+                # Whoever waits may go; the diagnosis goes on.
+                future.set_running_or_notify_cancel()
+        if future is not None and self.trouble is not None:
             # Not worth waiting for; it is diagnosed all the same.
             self._fail(result_id, PostponedError(self.trouble))
         return future
-
-    def join(self, result_id: str) -> Future[JobRecord] | None:
-        """The future of a log that is being diagnosed already."""
-        return self._futures.get(result_id)
 
     def stop(self, seconds: float) -> None:
         """What is being diagnosed may end; what waits stays accepted."""
@@ -190,9 +193,10 @@ class Diagnoser:
         ]
         self._keep(records)
         for record in records:
-            self._accepted.done(record.result_id)
-            self._attempts.pop(record.result_id, None)
-            future = self._futures.pop(record.result_id, None)
+            with self._wake:
+                self._accepted.done(record.result_id)
+                self._attempts.pop(record.result_id, None)
+                future = self._futures.pop(record.result_id, None)
             if future is not None:
                 future.set_result(record)
 
@@ -221,6 +225,12 @@ class Diagnoser:
         future = self._futures.pop(result_id, None)
         if future is not None:
             future.set_exception(reason)
+
+
+def _done(error: Exception) -> Future[JobRecord]:
+    future: Future[JobRecord] = Future()
+    future.set_exception(error)
+    return future
 
 
 def make_record(log: AcceptedLog, diagnosis: Diagnosis) -> JobRecord:

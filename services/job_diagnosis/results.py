@@ -235,6 +235,7 @@ class _QueueWorker(threading.Thread):
                         return all(self._repeat([record]) for record in records)
                     # One bad record must not keep all later ones from people.
                     self._set_aside(records[0].pack(), str(error) or repr(error))
+                    self.trouble = None
                     return True
             else:
                 self.trouble = None
