@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 
@@ -45,7 +46,8 @@ def protect(
 
     Adds /healthz, /readyz and /metrics, which need no token. Handlers find the request's
     ``Exchange`` in ``request.scope["presage"]`` and may raise any PresageError. What needs no
-    token (a page's files) is named by ``open_paths`` and ``open_prefixes`` of the result.
+    token (a page's files) is named by ``open_paths`` and ``open_prefixes`` of the result, where
+    bodies of any type are read piece by piece by its ``stream_paths``.
     """
     add_handlers(app)
     return Protection(
@@ -79,6 +81,7 @@ class Protection:
         self.draining = False
         self.open_paths: frozenset[str] = frozenset()
         self.open_prefixes: tuple[str, ...] = ()
+        self.stream_paths: re.Pattern[str] | None = None
         self._ready = ready
         self._ready_lock: asyncio.Lock | None = None
         self._ready_said: tuple[float, str | None] = (-1e9, None)
@@ -118,7 +121,7 @@ class Protection:
             self.settings,
             self._held,
             gzipped=headers.get(b"content-encoding", b"").lower() == b"gzip",
-            stream=headers.get(b"content-type", b"").lower().startswith(NDJSON.encode()),
+            stream=self._is_stream(scope, headers),
         )
         has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
         reader.complete = reader.arrived = not has_body
@@ -169,6 +172,12 @@ class Protection:
             )
             self._access_log.write(self.api, exchange)
 
+    def _is_stream(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
+        """Whether the body is read piece by piece, so that it may be long."""
+        if self.stream_paths is not None and self.stream_paths.fullmatch(scope["path"]):
+            return True
+        return headers.get(b"content-type", b"").lower().startswith(NDJSON.encode())
+
     def is_open(self, path: str) -> bool:
         """Whether a path needs no token."""
         return path in self.open_paths or path.startswith(self.open_prefixes or ("\0",))
@@ -192,8 +201,7 @@ class Protection:
             self._check_token(headers, exchange)
         length = headers.get(b"content-length", b"")
         if length.isdigit():
-            stream = headers.get(b"content-type", b"").lower().startswith(NDJSON.encode())
-            settings = self.settings
+            settings, stream = self.settings, self._is_stream(scope, headers)
             largest = settings.largest_stream_bytes if stream else settings.largest_body_bytes
             if int(length[:20]) > largest:
                 raise body_too_large(largest)

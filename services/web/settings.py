@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.errors import ConfigError
 
-S = TypeVar("S", bound="WebSettings")
+S = TypeVar("S", bound=BaseSettings)
 
 
 class WebSettings(BaseSettings):
@@ -105,7 +105,7 @@ def load_settings(cls: type[S], given: dict[str, Any]) -> S:
         name = ".".join(str(part) for part in first["loc"]) or "settings"
         raise ConfigError(
             f"setting {name} makes no sense",
-            where=f"PRESAGE_{name.upper()}",
+            where=f"{cls.model_config.get('env_prefix', '')}{name.upper()}",
             got=first["msg"].removeprefix("Value error, "),
         ) from error
     except ValueError as error:

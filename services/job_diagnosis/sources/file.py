@@ -55,12 +55,10 @@ class FileSource:
             os.close(descriptor)
         # The same words for all: nobody learns here which files there are elsewhere.
         raise InputError(
-            "no such log",
-            where=_shown(path),
-            expected="a file below the folders of --files-below" if self._folders else None,
-            next_command=None
-            if self._folders
-            else "this service reads no files: start it with --files-below, or send the log itself",
+            "no log to be read at this path",
+            where="path",
+            expected="a file below a folder that the service was told of",
+            next_command="start it with --files-below FOLDER, or send the log itself",
         )
 
     def _candidates(self, path: str) -> Iterator[Path]:
@@ -112,8 +110,3 @@ def _counted(file: IO[bytes], count: int) -> Iterator[bytes]:
             return
         count -= len(piece)
         yield piece
-
-
-def _shown(path: str) -> str:
-    path = path.encode("utf-8", "replace").decode()
-    return path if len(path) <= 200 else path[:199] + "…"

@@ -64,7 +64,7 @@ def test_whatever_is_elsewhere_is_refused_in_the_same_words(root: Path, path: st
     (root / "loop.log").symlink_to("loop.log")
     os.mkfifo(root / "pipe")
     source = FileSource([root])
-    with pytest.raises(InputError, match="no such log") as raised:
+    with pytest.raises(InputError, match="no log to be read") as raised:
         source.fetch(FileReference.model_construct(source="file", path=path))
     assert raised.value.got is None
 
