@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
-from services.alertmanager import Alertmanager
+from services.alertmanager import Alertmanager, alert
 from services.notify.config import ALERTMANAGER
 from services.notify.delivery import Parcel
 from services.notify.outbox import Entry
@@ -20,8 +20,12 @@ class AlertDestination:
 
     name = ALERTMANAGER
 
-    def __init__(self, alertmanager: Alertmanager) -> None:
+    def __init__(
+        self, alertmanager: Alertmanager, hold_seconds: float, clock: Callable[[], float]
+    ) -> None:
         self._alertmanager = alertmanager
+        self._hold_seconds = hold_seconds
+        self._clock = clock
 
     def parcels(self, entries: Sequence[Entry]) -> list[Parcel]:
         return [
@@ -31,11 +35,18 @@ class AlertDestination:
 
     def deliver(self, parcel: Parcel, beyond: int) -> None:
         """Raises ServerUnavailableError, ServerAnswerError."""
-        # Of alerts that are the same to Alertmanager the newest stands for all.
+        # Of alerts that are the same to Alertmanager the last one stands for all.
         alerts: dict[bytes, dict[str, Any]] = {}
+        now = self._clock()
         for entry in parcel.entries:
-            alert = orjson.loads(entry.payload)
-            alerts[orjson.dumps(alert["labels"], option=orjson.OPT_SORT_KEYS)] = alert
+            kept = orjson.loads(entry.payload)
+            alerts[orjson.dumps(kept["labels"], option=orjson.OPT_SORT_KEYS)] = alert(
+                kept["labels"],
+                kept["annotations"],
+                starts_at=min(kept["starts_at"], now),
+                # From now: what waited for a long time has not ended before it was told.
+                ends_at=now + self._hold_seconds,
+            )
         self._alertmanager.post(list(alerts.values()))
 
     def seconds_until_ready(self) -> float:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 Language = Literal["zh", "en"]
 Audience = Literal["user", "sre"]
 Severity = Literal["none", "info", "warning", "critical"]
-AUDIENCES: tuple[Audience, ...] = ("user", "sre")
+LANGUAGES: tuple[Language, ...] = ("zh", "en")
 SEVERITIES: tuple[Severity, ...] = ("none", "info", "warning", "critical")
 """In order; ``none`` is not told."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import orjson
 
@@ -56,8 +56,9 @@ class Notifier:
             for channel in config.channel
         ]
         if config.alertmanager is not None:
-            url = config.alertmanager.url.get_secret_value()
-            destinations.append(AlertDestination(Alertmanager(url)))
+            alertmanager = Alertmanager(config.alertmanager.url.get_secret_value())
+            hold_seconds = config.alertmanager.hold_minutes * 60.0
+            destinations.append(AlertDestination(alertmanager, hold_seconds, clock))
         self._outbox = Outbox(config.outbox, limit=config.outbox_limit)
         self._workers = {
             destination.name: ChannelWorker(
@@ -96,16 +97,25 @@ class Notifier:
         """``notify``, whose disk the event loop does not wait for."""
         return await asyncio.to_thread(self.notify, notification)
 
-    def raise_alert(self, alert: dict[str, Any], *, key: str) -> bool:
-        """Post what ``services.alertmanager.alert`` made; once for each ``key``.
+    def raise_alert(
+        self,
+        labels: Mapping[str, str],
+        annotations: Mapping[str, str],
+        *,
+        starts_at: float,
+        key: str,
+    ) -> bool:
+        """Post an alert to Alertmanager, once for each ``key``; it ends ``hold_minutes`` after
+        that. ``starts_at``: Unix seconds.
 
         False: there is no [alertmanager]. Raises ServerUnavailableError: nothing is safe on disk.
         """
         if self.config.alertmanager is None:
             return False
-        draft = Draft(
-            ALERTMANAGER, key, "", "", rank("critical"), orjson.dumps(alert).decode(), 0.0, 86_400.0
-        )
+        payload = orjson.dumps(
+            {"labels": dict(labels), "annotations": dict(annotations), "starts_at": starts_at}
+        ).decode()
+        draft = Draft(ALERTMANAGER, key, "", "", rank("critical"), payload, 0.0, 86_400.0)
         [outcome] = self._outbox.add([draft], self._clock())
         self.telemetry.taken(ALERTMANAGER, outcome)
         self._workers[ALERTMANAGER].wake()

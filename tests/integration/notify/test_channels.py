@@ -21,7 +21,6 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from contract.errors import ConfigError, ServerUnavailableError
-from services.alertmanager import alert
 from services.command import main
 from services.notify.config import ChannelSettings, NotifyConfig
 from services.notify.notification import Notification
@@ -181,17 +180,22 @@ def test_a_hardware_alert_reaches_alertmanager(tmp_path: Path) -> None:
     ):
         settings = config(tmp_path, alertmanager={"url": alertmanager.url})
         labels = {"alertname": "TrainingNodeFault", "node": "gpu-node-3", "device": "0000:3b:00"}
-        now = time.time()
-        raised = alert(labels, {"summary": "x"}, starts_at=now, ends_at=now + 600)
+        long_ago = time.time() - 86_400
         with Notifier(settings) as notifier:
-            assert notifier.raise_alert(raised, key="job-7")
-            assert notifier.raise_alert(raised, key="job-7")
+            for _ in range(2):
+                assert notifier.raise_alert(
+                    labels, {"summary": "x"}, starts_at=long_ago, key="job-7"
+                )
             told = webhook.wait_for("TrainingNodeFault")
             assert told["labels"] == labels
+            taken = {"channel": "alertmanager", "outcome": "duplicate"}
+            assert notifier.telemetry.registry.get_sample_value(
+                "presage_notify_notifications_total", taken
+            )
             # Away, and back: nothing is lost.
             alertmanager.kill()
-            other = alert({**labels, "node": "n4"}, {}, starts_at=now, ends_at=now + 600)
-            notifier.raise_alert(other, key="job-8")
+            other = {**labels, "node": "n4"}
+            notifier.raise_alert(other, {}, starts_at=time.time(), key="job-8")
             wait_until(
                 lambda: notifier.telemetry.registry.get_sample_value(
                     "presage_notify_failures_total",

@@ -14,7 +14,7 @@ from services.notify.causes import CauseTable, default_causes
 from services.notify.config import EXAMPLE, NotifyConfig, load_notify_config
 from services.notify.notification import Notification
 from services.notify.outbox import Outbox
-from tests.unit.notify.conftest import SRE, USER, Desk, count_in
+from tests.fixtures.notify_desk import SRE, USER, Desk, count_in
 
 MakeDesk = Callable[..., Desk]
 
