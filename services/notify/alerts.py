@@ -13,6 +13,7 @@ from services.notify.delivery import Parcel
 from services.notify.outbox import Entry
 
 _AT_ONCE = 100
+REPEAT_SECONDS = 86_400.0
 
 
 class AlertDestination:
@@ -54,6 +55,9 @@ class AlertDestination:
 
     def group_seconds(self) -> float:
         return 0.0
+
+    def repeat_seconds(self) -> float:
+        return REPEAT_SECONDS
 
     def close(self) -> None:
         self._alertmanager.close()

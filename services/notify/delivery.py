@@ -24,6 +24,10 @@ _LARGEST_DELAY_SECONDS = 300.0
 _LOOK_AGAIN_SECONDS = 30.0
 _MOST_RECIPIENTS = 5_000
 _LOG_AGAIN_SECONDS = 300.0
+_GAUGE_SECONDS = 10.0
+_PURGE_SECONDS = 600.0
+_LONGEST_HOLD_SECONDS = 5.0
+"""A channel whose rate is used up is not looked at before, however much comes in for it."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Destination(Protocol):
 
     def seconds_until_ready(self) -> float: ...
     def group_seconds(self) -> float: ...
+    def repeat_seconds(self) -> float: ...
     def close(self) -> None: ...
 
 
@@ -96,6 +101,9 @@ class ChannelDestination:
 
     def group_seconds(self) -> float:
         return self._settings.group_minutes * 60.0
+
+    def repeat_seconds(self) -> float:
+        return self._settings.repeat_after_hours * 3600.0
 
     def close(self) -> None:
         self._sender.close()
@@ -172,6 +180,7 @@ class ChannelWorker(threading.Thread):
         self._failures = 0
         self._held_until = 0.0
         self._purged_at = clock()
+        self._gauged_at = -_GAUGE_SECONDS
         self._problems = ProblemLog(logging.getLogger("notify"), _LOG_AGAIN_SECONDS)
 
     def run(self) -> None:
@@ -199,10 +208,17 @@ class ChannelWorker(threading.Thread):
             return self._held_until - now
         entries = self._outbox.due(name, now)
         self._telemetry.oldest(name, max((now - e.created for e in entries), default=0.0))
-        for parcel in self._destination.parcels(entries):
+        parcels = self._destination.parcels(entries)
+        if entries and not parcels:
+            self._held_until = now + min(
+                self._destination.seconds_until_ready(), _LONGEST_HOLD_SECONDS
+            )
+        for parcel in parcels:
             if self._stopped or not self._tell(parcel):
                 break
-        self._telemetry.outbox(self._outbox.counts())
+        if now - self._gauged_at >= _GAUGE_SECONDS:
+            self._telemetry.outbox(self._outbox.counts())
+            self._gauged_at = now
         return self._seconds_until_next()
 
     def wake(self) -> None:
@@ -261,8 +277,10 @@ class ChannelWorker(threading.Thread):
                 self._destination.name,
                 given_up,
             )
-        if now - self._purged_at > 3600.0:
-            self._outbox.purge(now)
+        if now - self._purged_at > _PURGE_SECONDS:
+            self._outbox.purge(
+                self._destination.name, now, told_seconds=self._destination.repeat_seconds()
+            )
             self._purged_at = now
 
 

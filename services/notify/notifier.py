@@ -12,7 +12,7 @@ import orjson
 
 from contract.errors import ConfigError
 from services.alertmanager import Alertmanager
-from services.notify.alerts import AlertDestination
+from services.notify.alerts import REPEAT_SECONDS, AlertDestination
 from services.notify.config import ALERTMANAGER, ChannelSettings, NotifyConfig
 from services.notify.delivery import ChannelDestination, ChannelWorker, Destination
 from services.notify.notification import Notification, rank
@@ -115,7 +115,7 @@ class Notifier:
         payload = orjson.dumps(
             {"labels": dict(labels), "annotations": dict(annotations), "starts_at": starts_at}
         ).decode()
-        draft = Draft(ALERTMANAGER, key, "", "", rank("critical"), payload, 0.0, 86_400.0)
+        draft = Draft(ALERTMANAGER, key, "", "", rank("critical"), payload, 0.0, REPEAT_SECONDS)
         [outcome] = self._outbox.add([draft], self._clock())
         self.telemetry.taken(ALERTMANAGER, outcome)
         self._workers[ALERTMANAGER].wake()

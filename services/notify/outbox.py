@@ -40,8 +40,7 @@ CREATE INDEX IF NOT EXISTS entries_key ON entries (channel, key, created);
 CREATE INDEX IF NOT EXISTS entries_group ON entries (channel, group_key, group_until);
 """
 _PENDING = "state IN ('waiting', 'grouped')"
-_KEPT_SECONDS = 30 * 86_400.0
-"""Of what was told or given up: duplicates are known by it."""
+_FAILED_SECONDS = 30 * 86_400.0
 _BATCH = 2_000
 
 
@@ -158,8 +157,8 @@ class Outbox:
         """``group_until``: what comes of the same group before that is summed."""
         self._transaction(
             lambda db: db.executemany(
-                "UPDATE entries SET state = 'told', group_until = max(group_until, ?), error = '' "
-                "WHERE id = ?",
+                "UPDATE entries SET state = 'told', group_until = max(group_until, ?), error = '', "
+                "payload = '' WHERE id = ?",
                 [(group_until, entry) for entry in ids],
             )
         )
@@ -196,12 +195,15 @@ class Outbox:
             )
         )
 
-    def purge(self, now: float) -> int:
+    def purge(self, channel: str, now: float, *, told_seconds: float) -> int:
+        """Told entries go once no duplicate of them is to be known any more."""
         return self._transaction(
             lambda db: (
                 db.execute(
-                    "DELETE FROM entries WHERE state IN ('told', 'failed') AND created < ?",
-                    (now - _KEPT_SECONDS,),
+                    "DELETE FROM entries WHERE channel = ? AND "
+                    "(state = 'told' AND created < ? AND group_until < ? "
+                    "OR state = 'failed' AND created < ?)",
+                    (channel, now - told_seconds, now, now - _FAILED_SECONDS),
                 ).rowcount
             )
         )

@@ -29,6 +29,7 @@ class Telemetry:
         self._given_up = self._counter(
             "given_up_total", "Notifications that nobody could be told of in time.", "channel"
         )
+        self._seen: set[tuple[str, str]] = set()
         self._entries = self._gauge("outbox_entries", "In the outbox.", "channel", "state")
         self._oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest due.", "channel")
 
@@ -46,8 +47,9 @@ class Telemetry:
         self._given_up.labels(channel).inc(count)
 
     def outbox(self, counts: dict[tuple[str, str], int]) -> None:
-        for (channel, state), count in counts.items():
-            self._entries.labels(channel, state).set(count)
+        self._seen |= set(counts)
+        for channel, state in self._seen.copy():
+            self._entries.labels(channel, state).set(counts.get((channel, state), 0))
 
     def oldest(self, channel: str, age_seconds: float) -> None:
         self._oldest.labels(channel).set(age_seconds)

@@ -201,6 +201,16 @@ def test_one_process_sends_and_others_only_add(make_desk: MakeDesk) -> None:
     other.close()
 
 
+def test_what_was_told_is_forgotten_when_it_may_be(make_desk: MakeDesk) -> None:
+    desk = make_desk(SRE)
+    desk.notify(subject="job-1", node="n1")
+    desk.run(3600)
+    counts = [desk.notifier._outbox.counts()]
+    desk.run(25 * 3600)
+    counts.append(desk.notifier._outbox.counts())
+    assert counts == [{("sre", "told"): 1}, {}]
+
+
 def test_an_outbox_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite"
     path.write_bytes(b"no database" * 1000)
