@@ -6,9 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.web.command import add_web_arguments, web_settings
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 NAME = "job_diagnosis"
 _COMMANDS = ("serve", "verdicts")
@@ -34,6 +37,11 @@ def add_parser(commands: Any) -> None:
         "--files-below", type=Path, action="append", metavar="FOLDER", help="readable by reference"
     )
     _add_database(serve)
+    _add_sources(serve)
+    serve.add_argument(
+        "--notify-config", type=Path, metavar="FILE", help="whom to tell: deploy/notify/notify.toml"
+    )
+    serve.add_argument("--job-url", metavar="URL", help="a job's page for them, {job_id} in it")
     add_web_arguments(serve)
     serve.set_defaults(run=_serve)
 
@@ -60,16 +68,52 @@ def _add_database(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("logs by reference")
+    group.add_argument("--elasticsearch-url", metavar="URL", help="several: separated by commas")
+    group.add_argument(
+        "--elasticsearch-api-key-file", type=Path, metavar="FILE", help="holds an encoded API key"
+    )
+    group.add_argument("--elasticsearch-ca-file", type=Path, metavar="FILE")
+    group.add_argument(
+        "--elasticsearch-index",
+        action="append",
+        dest="elasticsearch_indices",
+        metavar="PATTERN",
+        help="that may be read; several (all)",
+    )
+    group.add_argument("--kubernetes", metavar="WHERE", help="in-cluster, or a kubeconfig file")
+    group.add_argument("--kubernetes-context", metavar="NAME")
+    group.add_argument(
+        "--kubernetes-namespace",
+        action="append",
+        dest="kubernetes_namespaces",
+        metavar="NAME",
+        help="that may be read; several (all)",
+    )
+
+
 def _serve(arguments: argparse.Namespace) -> int:
+    from services.job_diagnosis.notices import NoticeSettings
     from services.job_diagnosis.service import serve
     from services.job_diagnosis.settings import JobSettings
+    from services.job_diagnosis.sources.settings import SourceSettings
     from services.web.serving import start_logging
     from services.web.settings import WebSettings, load_settings
 
     start_logging()
     names = ("port", "triton_url", "spool", "answer_seconds", "workers", "retention_days")
     given = {name: getattr(arguments, name) for name in (*names, "files_below", "database_url")}
-    return serve(load_settings(JobSettings, given), WebSettings.load(**web_settings(arguments)))
+    return serve(
+        load_settings(JobSettings, given),
+        WebSettings.load(**web_settings(arguments)),
+        notices=load_settings(NoticeSettings, _given(arguments, NoticeSettings)),
+        sources=load_settings(SourceSettings, _given(arguments, SourceSettings)),
+    )
+
+
+def _given(arguments: argparse.Namespace, settings: type[BaseModel]) -> dict[str, Any]:
+    return {name: getattr(arguments, name, None) for name in settings.model_fields}
 
 
 def _verdicts(arguments: argparse.Namespace) -> int:

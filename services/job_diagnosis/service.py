@@ -19,9 +19,11 @@ from services.job_diagnosis.app import STREAM_PATHS, make_app
 from services.job_diagnosis.diagnosing import Diagnoser
 from services.job_diagnosis.evidence import Source
 from services.job_diagnosis.intake import Intake
+from services.job_diagnosis.notices import NoticeSettings, make_notices
 from services.job_diagnosis.results import ResultBook
 from services.job_diagnosis.settings import JobSettings
 from services.job_diagnosis.sources.file import FileSource
+from services.job_diagnosis.sources.settings import SourceSettings, make_sources
 from services.job_diagnosis.storage import Storage
 from services.job_diagnosis.telemetry import API, Telemetry
 from services.web import Protection, protect
@@ -150,10 +152,22 @@ class JobService:
                     self._logger.info("%d results were too old to keep", count)
 
 
-def serve(settings: JobSettings, web: WebSettings) -> int:
+def serve(
+    settings: JobSettings,
+    web: WebSettings,
+    *,
+    notices: NoticeSettings | None = None,
+    sources: SourceSettings | None = None,
+) -> int:
     """Until SIGTERM or SIGINT. Exit code 0. Raises ConfigError, ServerSetupError."""
     web.check_exposure()
-    service = JobService(settings)
+    telemetry = Telemetry()
+    service = JobService(
+        settings,
+        notices=make_notices(notices or NoticeSettings(), telemetry.web.registry),
+        sources=make_sources(sources or SourceSettings()),
+        telemetry=telemetry,
+    )
     service.start()
 
     async def closing() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,76 +18,14 @@ from contract.errors import (
 from services.job_diagnosis.evidence import JobEvidence, KubernetesReference
 from services.job_diagnosis.sources.retrying import Deadline
 from services.job_diagnosis.sources.settings import SourceSettings, make_sources
-from tests.fixtures.recorded_server import Answer, Asked, RecordedServer
-
-
-def status(code: int, reason: str, message: str) -> Answer:
-    body = {"kind": "Status", "status": "Failure", "reason": reason, "message": message}
-    return Answer(code, {**body, "code": code})
-
-
-def terminated(exit_code: int, reason: str, **more: Any) -> dict[str, Any]:
-    return {"terminated": {"exitCode": exit_code, "reason": reason, **more}}
-
-
-RUNNING = {"running": {"startedAt": "2026-11-28T09:00:00Z"}}
-
-
-class Apiserver:
-    """One pod; ``logs`` by (container, previous); ``faults`` by the end of a path."""
-
-    def __init__(self) -> None:
-        self.containers: list[dict[str, Any]] = []
-        self.init: list[dict[str, Any]] = []
-        self.status: dict[str, Any] = {"phase": "Running"}
-        self.events: list[dict[str, Any]] = []
-        self.logs: dict[tuple[str, bool], bytes] = {}
-        self.faults: dict[str, list[Answer]] = {"train-7": [], "log": [], "events": []}
-
-    def container(self, name: str, init: bool = False, **state: Any) -> None:
-        (self.init if init else self.containers).append({"name": name, **state})
-
-    @property
-    def pod(self) -> dict[str, Any]:
-        return {
-            "kind": "Pod",
-            "metadata": {
-                "name": "train-7",
-                "namespace": "ml",
-                "uid": "u-1",
-                "labels": {"user": "ann"},
-                "a-field-of-tomorrow": {},
-            },
-            "spec": {
-                "nodeName": "gpu-7",
-                "containers": [{"name": c["name"]} for c in self.containers],
-                "initContainers": [{"name": c["name"]} for c in self.init],
-            },
-            "status": {
-                **self.status,
-                "containerStatuses": self.containers,
-                "initContainerStatuses": self.init,
-            },
-        }
-
-    def respond(self, asked: Asked) -> Answer:
-        last = asked.path.rsplit("/", 1)[-1]
-        if self.faults.get(last):
-            return self.faults[last].pop(0)
-        if asked.path == "/api/v1/namespaces/ml/pods/train-7":
-            return Answer(200, self.pod)
-        if asked.path == "/api/v1/namespaces/ml/pods/train-7/log":
-            key = (asked.query["container"], asked.query.get("previous", "").lower() == "true")
-            if key in self.logs:
-                return Answer(200, self.logs[key])
-            what = "previous terminated container" if key[1] else "container"
-            return status(
-                400, "BadRequest", f'{what} "{key[0]}" in pod "train-7" is waiting to start'
-            )
-        if asked.path == "/api/v1/namespaces/ml/events":
-            assert "involvedObject.uid=u-1" in asked.query["fieldSelector"]
-            return Answer(200, {"kind": "EventList", "items": self.events})
-        return status(404, "NotFound", f'pods "{last}" not found')
+from tests.fixtures.recorded_kubernetes import (
+    RUNNING,
+    Apiserver,
+    status,
+    terminated,
+    write_kubeconfig,
+)
+from tests.fixtures.recorded_server import Answer, RecordedServer
 
 
 @pytest.fixture
@@ -104,17 +41,7 @@ def ask(apiserver: Apiserver, tmp_path: Path) -> Iterator[Ask]:
     with RecordedServer(apiserver.respond) as server:
 
         def fetch(settings: dict[str, Any] | None = None, **named: Any) -> JobEvidence:
-            kubeconfig = tmp_path / "kubeconfig"
-            kubeconfig.write_text(
-                json.dumps(
-                    {
-                        "current-context": "c",
-                        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-                        "clusters": [{"name": "k", "cluster": {"server": server.url}}],
-                        "users": [{"name": "u", "user": {"token": "t"}}],
-                    }
-                )
-            )
+            kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", server.url)
             values = {"kubernetes": str(kubeconfig), **(settings or {})}
             source = make_sources(SourceSettings(**values))["kubernetes"]
             source._make_deadline = lambda what, seconds: Deadline(  # type: ignore[attr-defined]
