@@ -22,6 +22,7 @@ _UNPACK_AT_ONCE = 1 << 20
 _SAMPLE_BYTES = 1 << 16
 _BINARY_SHARE = 0.1
 _INVALID_SHARE = 0.3
+_FEW = 8
 _LONGEST_DOCUMENT_BYTES = 1 << 20
 _CONTROL = bytes([*range(9), *range(14, 27), *range(28, 32), 127])
 _PRINTABLE = re.compile(rb"[!-~]")
@@ -154,8 +155,9 @@ class LogReader:
         control = len(sample) - len(sample.translate(None, _CONTROL))
         text = sample.decode("utf-8", "replace")
         invalid = 0 if sample.isascii() else text.count("\ufffd")
-        if (control > _BINARY_SHARE * len(sample) and text.replace("\0", " ").strip()) or (
-            invalid > _INVALID_SHARE * len(text)
+        is_blank = not text.replace("\0", " ").strip()
+        if (control > max(_FEW, _BINARY_SHARE * len(sample)) and not is_blank) or (
+            invalid > max(_FEW, _INVALID_SHARE * len(text))
         ):
             raise RequestRefusedError(
                 "this is no text",

@@ -88,7 +88,9 @@ _NAMES_ONE = re.compile(rb".*?(?:file|path|name|names|ref|type|policy|length|len
 _KEY_BEGINS = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}+-----|PuTTY-User-Key-File")
 _KEY_ENDS = b"-----END"
 _KEY_LINES = 400
-_KEY_TEXT = re.compile(rb"[A-Za-z0-9+/=]{16,}+|^[A-Za-z0-9+/]{1,80}+={0,2}+$", re.MULTILINE)
+_KEY_TEXT = re.compile(rb"[A-Za-z0-9+/=]{16,}+")
+_KEY_REST = re.compile(rb"(?:^|[ \t])([A-Za-z0-9+/]{1,80}+={0,2}+)[ \t\r]*+$")
+_CALM_LINES = 4
 # A key's inner line whose first line was cut away.
 _KEY_LINE = re.compile(rb"^[ \t]*+([A-Za-z0-9+/]{60,76}+={0,2}+)[ \t\r]*+$", re.MULTILINE)
 
@@ -175,6 +177,7 @@ def _key_spans(text: bytes) -> Iterator[_Span]:
         if b"PRIVATE KEY" not in begin[0] and not begin[0].startswith(b"PuTTY"):
             continue
         # Line by line, and each line once: a beginning without an end must not cost the whole log.
+        calm = 0
         for _ in range(_KEY_LINES):
             line_end = text.find(b"\n", position)
             line_end = len(text) if line_end < 0 else line_end
@@ -182,9 +185,11 @@ def _key_spans(text: bytes) -> Iterator[_Span]:
             stop = line_end if ends < 0 else ends
             if position == begin.end() and stop > position:
                 yield position, stop  # all on one line, its line ends written as \\n
-                position = stop
-            for match in _KEY_TEXT.finditer(text[position:stop]):
-                yield position + match.start(), position + match.end()
+            else:
+                spans = [match.span() for match in _KEY_TEXT.finditer(text[position:stop])]
+                calm = 0 if spans else calm + 1
+                spans += [match.span(1) for match in _KEY_REST.finditer(text[position:stop])]
+                yield from ((position + start, position + end) for start, end in spans)
             position = stop if ends >= 0 else min(line_end + 1, len(text))
-            if ends >= 0 or position == len(text):
+            if ends >= 0 or position == len(text) or calm > _CALM_LINES:
                 break
