@@ -92,7 +92,7 @@ function onGrid(points, givenStep) {
     if (gap > 0) gaps.push(gap);
   }
   gaps.sort((a, b) => a - b);
-  const step = givenStep ?? gaps[gaps.length >> 1];
+  const step = givenStep ?? gaps[(gaps.length - 1) >> 1];
   if (!step) throw new InputFailure({ what: "forecast.one_time" });
   const start = points[0][0];
   const count = Math.round((points.at(-1)[0] - start) / step) + 1;

@@ -5,11 +5,13 @@ import { el } from "./dom.js";
 import { exampleCsv } from "./examples.js";
 import { readCsv } from "./csv_series.js";
 import { ForecastView } from "./forecast_view.js";
+import { failureView } from "./failure_view.js";
 import { linearPrediction } from "./crossing.js";
 import { RequestPanel, emptyState, uploadProgress } from "./request_panel.js";
 import { settings } from "./settings.js";
 import { onTab } from "./tabs.js";
 import { TextSource } from "./text_source.js";
+import { visibleText } from "./visible_text.js";
 
 const PRESETS = ["12h", "fleet", "next"];
 const QUANTILES = [0.1, 0.5, 0.9];
@@ -167,25 +169,61 @@ class Forecast {
   queryWork() {
     const query = this.query.value.trim();
     if (!query) throw new InputFailure({ what: "forecast.no_query", next: "forecast.no_query.next" });
-    const body = { query, preset: this.preset.value };
+    const body = { query, preset: this.preset.value, quantiles: QUANTILES };
     if (this.prometheus.value) body.prometheus = this.prometheus.value;
     const step = this.stepSeconds();
     if (step) body.step_seconds = step;
     return async ({ signal, progress }) => {
       progress(null, "forecast.querying");
       const answer = await ask("/v1/forecast/query", { body, signal });
-      if (!answer.history?.length) throw new ApiFailure("garbled", { status: 200 });
-      const history = {
-        times: answer.history.map(([time]) => time),
-        values: answer.history.map(([, value]) => finite(value)),
-      };
-      return this.show(answer, history);
+      if (!answer.results?.length) throw new ApiFailure("garbled", { status: 200 });
+      return answer.results.length > 1 ? this.choice(answer) : this.showSeries(answer, 0);
     };
+  }
+
+  /** A query of several series: one at a time, chosen by its labels. */
+  choice(answer) {
+    const place = el("div");
+    const show = (index) => {
+      this.view?.close();
+      try {
+        place.replaceChildren(this.showSeries(answer, index));
+      } catch (failure) {
+        place.replaceChildren(failureView(failure));
+      }
+    };
+    const select = el(
+      "select",
+      { id: "forecast-series", class: "mono" },
+      answer.results.map(({ labels }, index) => el("option", { value: index, text: labelsText(labels) })),
+    );
+    select.addEventListener("change", () => show(Number(select.value)));
+    show(0);
+    return el(
+      "div",
+      {},
+      el("div", { class: "row field series-choice" },
+        el("label", { for: "forecast-series", t: ["forecast.series", { count: answer.results.length }] }),
+        select),
+      place,
+    );
+  }
+
+  showSeries(answer, index) {
+    const told = answer.results[index];
+    const pairs = told.history ?? answer.history ?? [];
+    const linear = told.predict_linear ?? answer.predict_linear;
+    const history = {
+      times: pairs.map(([time]) => time),
+      values: pairs.map(([, value]) => finite(value)),
+    };
+    return this.show({ ...answer, results: [told], predict_linear: linear }, history);
   }
 
   show(answer, history) {
     const result = firstResult(answer);
-    if (!result.median?.length) throw new ApiFailure("garbled", { status: 200 });
+    if (!result.median?.length || !history.times.length)
+      throw new ApiFailure("garbled", { status: 200 });
     const end = history.times.at(-1);
     const times = result.median.map((_, index) => end + (index + 1) * answer.step_seconds);
     const spanSeconds = (times.at(-1) - end) / 2;
@@ -197,8 +235,8 @@ class Forecast {
         median: result.median,
         lower: result.quantiles?.["0.1"] ?? null,
         upper: result.quantiles?.["0.9"] ?? null,
-        linear: told ? alongTimes(told, times) : linearPrediction(history, spanSeconds, times),
-        linearSpanSeconds: told ? null : spanSeconds,
+        linear: told?.length ? alongTimes(told, times) : linearPrediction(history, spanSeconds, times),
+        linearSpanSeconds: told?.length ? null : spanSeconds,
         source: result.source,
         modelVersion: answer.model_version,
       },
@@ -206,6 +244,13 @@ class Forecast {
     );
     return this.view.element;
   }
+}
+
+/** As PromQL writes it; what cannot be seen is written out. */
+function labelsText(labels = {}) {
+  const { __name__: name = "", ...others } = labels;
+  const pairs = Object.entries(others).map(([label, value]) => `${label}="${visibleText(value)}"`);
+  return `${name}{${pairs.join(", ")}}`;
 }
 
 function finite(value) {

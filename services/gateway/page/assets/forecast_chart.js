@@ -8,6 +8,8 @@ import { translate } from "./strings.js";
 const MOST_DRAWN_POINTS = 4000;
 // Of the history, so that the forecast is not a sliver at its end: this many horizons.
 const HISTORY_HORIZONS = 4;
+const NARROW_HISTORY_HORIZONS = 2;
+const NARROW_PIXELS = 500;
 let loading = null;
 
 function plotly() {
@@ -32,7 +34,9 @@ function plotly() {
 export async function drawChart(place, forecast, threshold, crossing) {
   const library = await plotly();
   const colours = colourReader(place);
-  await library.react(place, traces(forecast, threshold, crossing, colours), layout(forecast, colours), {
+  const horizons = place.clientWidth < NARROW_PIXELS ? NARROW_HISTORY_HORIZONS : HISTORY_HORIZONS;
+  const drawn = traces(forecast, threshold, crossing, colours, horizons);
+  await library.react(place, drawn, layout(forecast, colours), {
     displayModeBar: false,
     displaylogo: false,
     responsive: true,
@@ -62,9 +66,9 @@ function colourReader(place) {
   return colours;
 }
 
-function traces(forecast, threshold, crossing, colours) {
+function traces(forecast, threshold, crossing, colours, horizons) {
   const { history, times, median, lower, upper, linear } = forecast;
-  const drawn = thinned(recent(history, times));
+  const drawn = thinned(recent(history, times, horizons));
   const last = lastKnown(history);
   const ahead = [last.time, ...times].map(axisTime);
   // Every curve of the future begins where the past ends.
@@ -83,7 +87,8 @@ function traces(forecast, threshold, crossing, colours) {
   if (lower && upper) {
     made.push(
       line("forecast.lower", ahead, from(lower), { line: { width: 0 }, showlegend: false }),
-      line("forecast.band", ahead, from(upper), { legendrank: 2,
+      line("forecast.band", ahead, from(upper), {
+        legendrank: 2,
         line: { width: 0 },
         fill: "tonexty",
         fillcolor: colours["chart-band"],
@@ -91,14 +96,16 @@ function traces(forecast, threshold, crossing, colours) {
     );
   }
   made.push(
-    line("forecast.history", drawn.times.map(axisTime), drawn.values, { legendrank: 1,
+    line("forecast.history", drawn.times.map(axisTime), drawn.values, {
+      legendrank: 1,
       line: { color: colours["chart-history"], width: 1.5 },
       connectgaps: false,
     }),
   );
   if (linear)
     made.push(
-      line("forecast.linear", ahead.slice(1), linear, { legendrank: 4,
+      line("forecast.linear", ahead.slice(1), linear, {
+        legendrank: 4,
         line: { color: colours["chart-linear"], width: 1.5, dash: "dash" },
       }),
     );
@@ -107,7 +114,8 @@ function traces(forecast, threshold, crossing, colours) {
   );
   if (threshold !== null)
     made.push(
-      line("forecast.threshold", [axisTime(drawn.times[0]), ahead.at(-1)], [threshold, threshold], { legendrank: 5,
+      line("forecast.threshold", [axisTime(drawn.times[0]), ahead.at(-1)], [threshold, threshold], {
+        legendrank: 5,
         line: { color: colours["chart-threshold"], width: 1.5, dash: "dot" },
         hoverinfo: "skip",
         hovertemplate: undefined,
@@ -173,8 +181,8 @@ export function lastKnown(history) {
   return { time: history.times.at(-1), value: 0 };
 }
 
-function recent(history, times) {
-  const span = (times.at(-1) - history.times.at(-1)) * HISTORY_HORIZONS;
+function recent(history, times, horizons) {
+  const span = (times.at(-1) - history.times.at(-1)) * horizons;
   const from = history.times.findIndex((time) => time >= history.times.at(-1) - span);
   const start = Math.max(0, Math.min(from, history.times.length - 2));
   return { times: history.times.slice(start), values: history.values.slice(start) };

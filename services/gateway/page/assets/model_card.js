@@ -130,11 +130,11 @@ function parityPart(parity) {
       el("summary", { t: "models.parity.report" }),
       el("dl", { class: "facts" }, facts),
       rungs.length
-        ? el("table", {},
-            el("thead", {}, el("tr", {},
+        ? el("div", { class: "table-frame", tabindex: 0, role: "region", label: "models.parity.report" },
+            el("table", {}, el("thead", {}, el("tr", {},
               ["rung", "verdict", "decisions", "flipped"].map((head, index) =>
                 el("th", { scope: "col", class: index > 1 ? "figure" : "", t: `models.parity.${head}` })))),
-            el("tbody", {}, rungs))
+            el("tbody", {}, rungs)))
         : null),
   );
 }
