@@ -1,1 +1,1 @@
-"""The gateway."""
+"""The gateway: the models' HTTP APIs, and a page for people."""

@@ -13,13 +13,16 @@ import numpy as np
 
 from training.text.text_batch import MaskedTokenizer
 from training.train_failure_rca.reading import LogLine, read_lines
+from training.train_failure_rca.signatures import with_hint
 from training.train_failure_rca.suspicion import is_failure, is_suspicious
-from training.train_failure_rca.windows import Window, keep_lines, make_windows
+from training.train_failure_rca.windows import Window, goes_on, keep_lines, make_windows
 
 EVIDENCE_LINES = 4
 _EVIDENCE_WINDOWS = 3
 # A further window counts where it is at least this share as sure as the surest.
 _WINDOW_SHARE = 0.7
+# Below every threshold.
+_SHARE_OF_THE_LIVING = np.float32(0.25)
 # A line proves a cause when, alone, it is at least this share as likely as the best line.
 _LINE_SHARE = 0.5
 # Calm words never prove: a line must sound like something, or stand far above the others.
@@ -40,17 +43,25 @@ Probabilities = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass
 class Reading:
-    """One log on its way through the front. ``by_window``: float32 (windows, labels)."""
+    """One log on its way through the front. ``alive``: the job outlived whatever it complained of.
+
+    by_window: float32 (windows, labels)
+    """
 
     windows: list[Window]
     failed: bool
+    alive: bool
     by_window: np.ndarray | None = None
 
     @property
     def probabilities(self) -> np.ndarray:
         """float32 (labels,): a cause is as likely as in the window that shows it best."""
         assert self.by_window is not None
-        return pool(self.by_window)
+        return self.weigh(pool(self.by_window))
+
+    def weigh(self, probabilities: np.ndarray) -> np.ndarray:
+        """What a job outlived was seldom a cause."""
+        return probabilities * _SHARE_OF_THE_LIVING if self.alive else probabilities
 
 
 @dataclass(frozen=True)
@@ -62,9 +73,12 @@ class FoundCause:
 
 def read(log: str, tokenizer: MaskedTokenizer) -> Reading:
     """The log's windows, and whether it says itself that it failed. A log without text has one."""
-    kept = keep_lines(read_lines(log))
-    windows = make_windows(kept, tokenizer) or [Window((LogLine(1, " "),))]
-    return Reading(windows, any(is_failure(one.line.text) for one in kept))
+    lines = read_lines(log)
+    kept = keep_lines(lines)
+    windows = make_windows(kept, tokenizer) or [Window((LogLine(1, " "),), " ")]
+    alive = goes_on(lines)
+    failed = not alive and any(is_failure(one.line.text) for one in kept)
+    return Reading(windows, failed, alive)
 
 
 def pool(by_window: np.ndarray) -> np.ndarray:
@@ -82,7 +96,7 @@ def find_causes(
         return []
     candidates = {label: _candidates(reading, label, float(thresholds[label])) for label in found}
     texts = list(dict.fromkeys(line.text for lines in candidates.values() for line in lines))
-    row_of = dict(zip(texts, classify(texts), strict=True))
+    row_of = dict(zip(texts, classify([with_hint(text) for text in texts]), strict=True))
     causes = [
         FoundCause(label, float(probabilities[label]), _proofs(lines, label, row_of))
         for label, lines in candidates.items()

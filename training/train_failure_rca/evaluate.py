@@ -50,19 +50,22 @@ def figures(predicted: Sequence[frozenset[str]], truth: Sequence[frozenset[str]]
 
 
 def choose_thresholds(
-    probabilities: np.ndarray, truth: Sequence[frozenset[str]]
+    probabilities: np.ndarray,
+    truth: Sequence[frozenset[str]],
+    weights: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """Per label the threshold of best F1, from the middle of its best stretch.
 
     A label has few logs here: the counts of all labels together, at a small weight, keep its
     threshold near the common one unless its own say otherwise. probabilities: float32
-    (logs, labels).
+    (logs, labels). ``weights``: how much each log counts, 1 where not said.
     """
     grid = np.linspace(_LOWEST_THRESHOLD, _HIGHEST_THRESHOLD, 25)
     actual = np.array([[label in labels for label in LABELS] for labels in truth], dtype=bool)
+    worth = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=np.float64)
     alarms = probabilities[:, :, None] >= grid
-    hits = (alarms & actual[:, :, None]).sum(0)
-    raised, present = alarms.sum(0), actual.sum(0)[:, None]
+    hits = np.tensordot(worth, alarms & actual[:, :, None], axes=1)
+    raised, present = np.tensordot(worth, alarms, axes=1), (worth @ actual)[:, None]
     common = _COMMON_WEIGHT / len(LABELS)
     hits = hits + common * hits.sum(0)
     f1 = (

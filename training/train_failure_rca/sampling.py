@@ -16,6 +16,7 @@ from training.text.trainer import Sampler, TextExample
 from training.train_failure_rca.corpus import LABELS
 from training.train_failure_rca.data import JobLog, target_of
 from training.train_failure_rca.reading import LogLine, read_lines
+from training.train_failure_rca.signatures import with_hint
 from training.train_failure_rca.suspicion import is_suspicious
 from training.train_failure_rca.windows import keep_lines, make_windows, windows_of
 
@@ -30,18 +31,33 @@ _MOST_NEIGHBOURS = 4
 _CALM_WINDOW_SHARE, _LOUD_LINE_SHARE = 0.4, 0.25
 # Real logs are few and all the more worth.
 _REAL_SHARE = 0.3
+# Of the draws that show what lines are known for: in the others the model must do without.
+_HINTED_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class _Example:
+    """The same lines with what they are known for, and without."""
+
+    hinted: str
+    plain: str
+    target: tuple[float, ...]
+
+    def draw(self, generator: np.random.Generator) -> TextExample:
+        hinted = generator.random() < _HINTED_SHARE
+        return TextExample(self.hinted if hinted else self.plain, self.target)
 
 
 @dataclass
 class _Pool:
     """Examples of one source, by label and by how much of the log they show."""
 
-    windows: dict[str, list[TextExample]] = field(default_factory=lambda: {x: [] for x in LABELS})
-    excerpts: dict[str, list[TextExample]] = field(default_factory=lambda: {x: [] for x in LABELS})
-    single: dict[str, list[TextExample]] = field(default_factory=lambda: {x: [] for x in LABELS})
-    calm_windows: list[TextExample] = field(default_factory=list)
-    calm_excerpts: list[TextExample] = field(default_factory=list)
-    loud_lines: list[TextExample] = field(default_factory=list)
+    windows: dict[str, list[_Example]] = field(default_factory=lambda: {x: [] for x in LABELS})
+    excerpts: dict[str, list[_Example]] = field(default_factory=lambda: {x: [] for x in LABELS})
+    single: dict[str, list[_Example]] = field(default_factory=lambda: {x: [] for x in LABELS})
+    calm_windows: list[_Example] = field(default_factory=list)
+    calm_excerpts: list[_Example] = field(default_factory=list)
+    loud_lines: list[_Example] = field(default_factory=list)
 
     @property
     def labels(self) -> list[str]:
@@ -77,7 +93,7 @@ class _Pool:
                 pool = self.single[label] or pool
             elif form < _SINGLE_LINE_SHARE + _EXCERPT_SHARE:
                 pool = self.excerpts[label] or pool
-        return pool[generator.integers(len(pool))]
+        return pool[generator.integers(len(pool))].draw(generator)
 
 
 def make_sampler(
@@ -99,7 +115,8 @@ def make_sampler(
     for row in rows:
         # Where in the text the proof lies is not said: its largest window carries the labels.
         window = max(windows_of(row.text, tokenizer), key=lambda w: len(w.text))
-        example = TextExample(window.text, target_of(row.labels))
+        plain = "\n".join(line.text for line in window.lines)
+        example = _Example(window.text, plain, target_of(row.labels))
         _sort_in(example, pools[0].windows, pools[0].calm_windows)
 
     def sample(generator: np.random.Generator, count: int) -> list[TextExample]:
@@ -112,13 +129,15 @@ def make_sampler(
     return sample
 
 
-def _example(lines: Sequence[LogLine], proofs: Mapping[int, frozenset[str]]) -> TextExample:
+def _example(lines: Sequence[LogLine], proofs: Mapping[int, frozenset[str]]) -> _Example:
     labels = frozenset[str]().union(*(proofs.get(line.number, ()) for line in lines))
-    return TextExample("\n".join(line.text for line in lines), target_of(labels))
+    texts = [line.text for line in lines]
+    hinted = "\n".join(map(with_hint, texts))
+    return _Example(hinted, "\n".join(texts), target_of(labels))
 
 
 def _sort_in(
-    example: TextExample, by_label: dict[str, list[TextExample]], without: list[TextExample]
+    example: _Example, by_label: dict[str, list[_Example]], without: list[_Example]
 ) -> None:
     for label, present in zip(LABELS, example.target, strict=True):
         if present:

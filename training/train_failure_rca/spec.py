@@ -27,7 +27,7 @@ from training.train_failure_rca.predict import add_predict_arguments, predict
 MAX_TOKENS = 96
 PRESET = "job"
 # What the front needs beside itself, in the served version's folder.
-READER = ("suspicion", "reading", "windows", "diagnosis")
+READER = ("suspicion", "reading", "signatures", "windows", "diagnosis")
 
 
 def graph_of(preset: str, max_tokens: int = MAX_TOKENS) -> Graph:
@@ -59,6 +59,11 @@ def add_train_arguments(parser: ArgumentParser) -> None:
         parser, epochs=1.0, draws=14_400, max_tokens=MAX_TOKENS, learning_rate=2e-4
     )
     parser.add_argument("--logs", type=int, default=2400, help="logs composed to learn from")
+    parser.add_argument(
+        "--learn-all",
+        action="store_true",
+        help="learn the families that would judge, too: for the model that ships",
+    )
 
 
 def train(run: TrainRun) -> Artifact:

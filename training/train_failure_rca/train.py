@@ -28,6 +28,7 @@ from training.text.trainer import (
 from training.train_failure_rca.actions import load_actions
 from training.train_failure_rca.corpus.labels import LABELS
 from training.train_failure_rca.data import (
+    REAL,
     JobLog,
     compose_job_logs,
     corpus_files,
@@ -36,19 +37,21 @@ from training.train_failure_rca.data import (
     split_corpus,
     target_of,
 )
-from training.train_failure_rca.diagnosis import pool, read
+from training.train_failure_rca.diagnosis import Reading, pool, read
 from training.train_failure_rca.evaluate import (
     Figures,
     choose_thresholds,
     figures,
     labels_above,
 )
-from training.train_failure_rca.rules import labels_by_rule
 from training.train_failure_rca.sampling import make_sampler
+from training.train_failure_rca.signatures import labels_by_rule
 
 TUNING_LOGS = 300
 _GOLDEN_TEXTS = 96
 _BATCH_SIZE = 16
+# Of a real log against a composed one, where thresholds are chosen.
+_REAL_WEIGHT = 4.0
 _PRIOR_LOGIT = -2.5
 
 
@@ -63,7 +66,7 @@ def train_rca(run: TrainRun) -> Artifact:
     arguments = run.arguments
     say = print if run.rank == 0 else _silent
     report = RowReport(strict=run.strict)
-    split = split_corpus(run.seed)
+    split = split_corpus(run.seed, learn_all=arguments.learn_all)
     rows, row_files = read_seed_files(run.data, report)
     tests, test_files = read_examples(run.data)
     composed = compose_job_logs(split.train.catalogue, run.seed, arguments.logs)
@@ -106,11 +109,13 @@ def train_rca(run: TrainRun) -> Artifact:
     sampler = make_sampler(composed, split.train.real, rows, tokenizer, progress=progress)
     losses = fit_text_classifier(run, encoder, sampler, settings)
 
-    logits = log_logits(encoder.network, tokenizer, tuning, progress=progress)
+    readings = [read(log.text, tokenizer) for log in tuning]
+    logits = log_logits(encoder.network, tokenizer, readings, progress=progress)
     targets = np.array([target_of(log.labels) for log in tuning], dtype=np.float32)
     temperature = calibrate_temperature(logits, targets, multi_label=True)
-    probabilities = to_probabilities(logits, temperature, multi_label=True)
-    thresholds = choose_thresholds(probabilities, [log.labels for log in tuning])
+    probabilities = log_probabilities(logits, readings, temperature)
+    weights = [_REAL_WEIGHT if log.origin == REAL else 1.0 for log in tuning]
+    thresholds = choose_thresholds(probabilities, [log.labels for log in tuning], weights)
     quality = _quality(
         "families held out to tune, composed and real", tuning, probabilities, thresholds, say
     )
@@ -119,8 +124,9 @@ def train_rca(run: TrainRun) -> Artifact:
         ("examples", tests),
     ):
         if logs:
-            rows_of = log_logits(encoder.network, tokenizer, logs, progress=progress)
-            judged = to_probabilities(rows_of, temperature, multi_label=True)
+            readings = [read(log.text, tokenizer) for log in logs]
+            rows_of = log_logits(encoder.network, tokenizer, readings, progress=progress)
+            judged = log_probabilities(rows_of, readings, temperature)
             quality += _quality(part, logs, judged, thresholds, say)
     questions = _questions(tuning)
     texts = [*questions, *_golden_texts(tuning, tokenizer)]
@@ -153,16 +159,24 @@ def train_rca(run: TrainRun) -> Artifact:
 def log_logits(
     network: MeanPooledClassifier,
     tokenizer: MaskedTokenizer,
-    logs: Sequence[JobLog],
+    readings: Sequence[Reading],
     *,
     progress: bool,
 ) -> np.ndarray:
     """float32 (logs, labels): of each log's windows the largest logit per label."""
-    windows = [[window.text for window in read(log.text, tokenizer).windows] for log in logs]
+    windows = [[window.text for window in reading.windows] for reading in readings]
     distinct = list(dict.fromkeys(text for texts in windows for text in texts))
     rows = predict_logits(network, tokenizer, distinct, progress=progress)
     at = {text: index for index, text in enumerate(distinct)}
     return np.stack([pool(rows[[at[text] for text in texts]]) for texts in windows])
+
+
+def log_probabilities(
+    logits: np.ndarray, readings: Sequence[Reading], temperature: float
+) -> np.ndarray:
+    """float32 (logs, labels), as the front answers."""
+    rows = to_probabilities(logits, temperature, multi_label=True)
+    return np.stack([reading.weigh(row) for reading, row in zip(readings, rows, strict=True)])
 
 
 def _quality(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from training.text.text_batch import MaskedTokenizer
 from training.train_failure_rca.reading import LogLine, read_lines
+from training.train_failure_rca.signatures import with_hint
 from training.train_failure_rca.suspicion import is_failure, is_frame, is_suspicious
 
 LARGEST_WINDOWS = 64
@@ -28,6 +29,13 @@ _PROGRESS = re.compile(
     r"\bloss|\biter|\bsteps?\b|\bepoch|\blr\b|it/s|s/it|/s\b|\btokens|[%━#█]\||损失|第 ?\d+ ?步|轮",
     re.IGNORECASE,
 )
+# The job is over, and well.
+_DONE = re.compile(
+    r"(?:training|run|job|epoch|evaluation|all) .{0,20}(?:finish|complet|done|succe)|\bsaved\b"
+    r"|exit code 0\b|\bfinished\b|succeeded|训练(?:完成|结束)|已保存",
+    re.IGNORECASE,
+)
+_REPORTS_OF_LIFE = 2
 _OVERLAP_LINES = 2
 # A cluster of complaints ends where so many lines in a row are calm.
 _CALM_LINES = 3
@@ -44,11 +52,10 @@ _RANK = re.compile(
 
 @dataclass(frozen=True)
 class Window:
-    lines: tuple[LogLine, ...]
+    """``text``: its lines as the model reads them."""
 
-    @property
-    def text(self) -> str:
-        return "\n".join(line.text for line in self.lines)
+    lines: tuple[LogLine, ...]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,11 @@ class Kept:
     line: LogLine
     place: int
     suspicious: bool
+
+    @property
+    def shown(self) -> str:
+        """The line as the model reads it."""
+        return with_hint(self.line.text) if self.suspicious else self.line.text
 
 
 def distinct_lines(lines: Sequence[LogLine]) -> list[Kept]:
@@ -112,11 +124,16 @@ def _by_weight(distinct: Sequence[Kept]) -> list[int]:
         if not is_failure(kept.line.text):
             others.append(kept.place)
             continue
-        found = _RANK.match(kept.line.text)
-        rank = next((group for group in found.groups() if group), "") if found else ""
+        rank = _rank_of(kept.line.text)
         (failures if rank in ranks else first).append(kept.place)
         ranks.add(rank)
     return first + failures + others
+
+
+def _rank_of(text: str) -> str:
+    """Who says the line: a rank's number, or nothing."""
+    found = _RANK.match(text)
+    return next((group for group in found.groups() if group), "") if found else ""
 
 
 def make_windows(kept: Sequence[Kept], tokenizer: MaskedTokenizer) -> list[Window]:
@@ -125,16 +142,17 @@ def make_windows(kept: Sequence[Kept], tokenizer: MaskedTokenizer) -> list[Windo
     Over LARGEST_WINDOWS the ones that sound most like a failure are kept, in order.
     """
     room = tokenizer.max_tokens - 2
-    masked = [tokenizer.mask(one.line.text) for one in kept]
+    shown = [one.shown for one in kept]
+    masked = [tokenizer.mask(text) for text in shown]
     sizes = [min(room, max(1, len(ids) - 2)) for ids in tokenizer.encode(masked)]
-    windows: list[list[Kept]] = []
+    windows: list[tuple[int, int]] = []
     for start, end in _clusters(kept):
         while start < end:
             stop, tokens = start, 0
             while stop < end and (stop == start or tokens + sizes[stop] <= room):
                 tokens += sizes[stop]
                 stop += 1
-            windows.append(list(kept[start:stop]))
+            windows.append((start, stop))
             if stop >= end:
                 break
             # The line above an error tells which of two errors it is.
@@ -147,16 +165,16 @@ def make_windows(kept: Sequence[Kept], tokenizer: MaskedTokenizer) -> list[Windo
                 back -= 1
             start = back
     # Where nothing sounds like a cause there is none; the log's end is read all the same.
-    loud = [window for window in windows if any(one.suspicious for one in window)]
-    windows = loud if loud and loud[-1] is windows[-1] else loud + windows[-1:]
+    loud = [(a, b) for a, b in windows if any(one.suspicious for one in kept[a:b])]
+    windows = loud if loud and loud[-1] == windows[-1] else loud + windows[-1:]
     if len(windows) > LARGEST_WINDOWS:
         weights = [
-            sum(one.suspicious + 3 * is_failure(one.line.text) for one in window)
-            for window in windows
+            sum(one.suspicious + 3 * is_failure(one.line.text) for one in kept[a:b])
+            for a, b in windows
         ]
         best = sorted(range(len(windows)), key=lambda i: (-weights[i], i))[:LARGEST_WINDOWS]
         windows = [windows[index] for index in sorted(best)]
-    return [Window(tuple(one.line for one in window)) for window in windows]
+    return [Window(tuple(one.line for one in kept[a:b]), "\n".join(shown[a:b])) for a, b in windows]
 
 
 def _clusters(kept: Sequence[Kept]) -> list[tuple[int, int]]:
@@ -175,6 +193,21 @@ def _clusters(kept: Sequence[Kept]) -> list[tuple[int, int]]:
 def windows_of(log: str, tokenizer: MaskedTokenizer) -> list[Window]:
     """The whole reader: log text to windows."""
     return make_windows(keep_lines(read_lines(log)), tokenizer)
+
+
+def goes_on(lines: Sequence[LogLine]) -> bool:
+    """Whether the job outlived its last complaint: its log ends with reports of progress.
+
+    Of several ranks, the one that complained must be the one that reports.
+    """
+    reports: list[str] = []
+    for line in reversed(lines):
+        if is_suspicious(line.text) and not _DONE.search(line.text):
+            speaker = _rank_of(line.text)
+            return sum(rank == speaker for rank in reports) >= _REPORTS_OF_LIFE
+        if _PROGRESS.search(line.text) or _DONE.search(line.text):
+            reports.append(_rank_of(line.text))
+    return False
 
 
 def says_it_failed(log: str) -> bool:

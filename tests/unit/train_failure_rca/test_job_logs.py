@@ -22,8 +22,8 @@ from training.train_failure_rca.data import (
 from training.train_failure_rca.evaluate import choose_thresholds, figures, labels_above
 from training.train_failure_rca.front import Front
 from training.train_failure_rca.reading import LONGEST_LINE, read_lines
-from training.train_failure_rca.rules import RULES, labels_by_rule
 from training.train_failure_rca.sampling import make_sampler
+from training.train_failure_rca.signatures import RULES, labels_by_rule, with_hint
 from training.train_failure_rca.windows import (
     LARGEST_WINDOWS,
     keep_lines,
@@ -370,10 +370,11 @@ def test_windows_are_labelled_by_the_proofs_they_hold(
     assert (counts > 0).sum() >= 10
     assert 150 < sum(example.target == target_of(frozenset()) for example in drawn) < 350
     proofs = {
-        line.text
+        form
         for log in (*logs, *split.train.real[:60])
         for line in read_lines(log.text)
         if log.decisive.get(line.number)
+        for form in (line.text, with_hint(line.text))
     }
     for example in drawn:
         if any(example.target):
@@ -440,11 +441,34 @@ def test_what_other_ranks_print_about_a_death_is_not_the_root(front: Front) -> N
     assert diagnosis["root"] == "Network_Timeout"
 
 
+def test_what_a_job_outlived_is_no_cause(front: Front) -> None:
+    steps = [b"step %d loss 2.5" % i for i in range(4)]
+    [diagnosis] = diagnose(front, column(b"\n".join([CASCADE, *steps])))
+    assert diagnosis["causes"] == []
+    assert diagnosis["unknown"] is False
+    # One report may be another thread's last word; another rank's are no sign of life.
+    [diagnosis] = diagnose(front, column(b"\n".join([CASCADE, steps[0]])))
+    assert diagnosis["root"] == "OOM"
+    dead = [b"[rank0]: " + line for line in CASCADE.splitlines()]
+    living = [b"[rank3]: " + line for line in steps]
+    [diagnosis] = diagnose(front, column(b"\n".join([*dead, *living])))
+    assert diagnosis["root"] == "OOM"
+
+
+def test_a_line_is_read_with_what_it_is_known_for() -> None:
+    assert with_hint("x: No space left on device") == "x: No space left on device => disk full"
+    assert with_hint("INFO: No space left on device") == "INFO: No space left on device"
+    assert with_hint("all is well") == "all is well"
+    for label in LABELS:
+        assert label in RULES
+
+
 def test_a_log_thinned_by_the_client_has_the_same_answer(front: Front) -> None:
     from clients.thinning import thin
 
     calm = "\n".join(f"step {i} loss {i}.5 tokens {i * 7}" for i in range(60_000))
-    log = f"{calm}\n{CASCADE.decode()}\n{calm}".encode()
+    dump = "\n".join(f"frame {i} at {i * 7}" for i in range(60_000))
+    log = f"{calm}\n{CASCADE.decode()}\n{dump}".encode()
     thinned = thin(log, largest_bytes=300_000)
     assert len(thinned.text) <= 300_000 < len(log)
     [whole], [part] = diagnose(front, column(log)), diagnose(front, column(thinned.text))

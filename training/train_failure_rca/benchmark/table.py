@@ -12,6 +12,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from contract.errors import DataFileError
 from training.artifact import Artifact
 from training.data.source import find_data
 from training.text.trainer import eager_classify, masked_tokenizer
@@ -29,7 +30,7 @@ from training.train_failure_rca.corpus.labels import LABELS
 from training.train_failure_rca.data import JobLog, compose_job_logs, read_examples, split_corpus
 from training.train_failure_rca.evaluate import figures
 from training.train_failure_rca.front import Front
-from training.train_failure_rca.rules import labels_by_rule
+from training.train_failure_rca.signatures import labels_by_rule
 
 TARGETS = (
     "micro .93, macro .90, exact .85, rules fail .80, root .95, false causes .03, evidence .95"
@@ -62,12 +63,22 @@ def run(arguments: Namespace) -> str:
         else Artifact.latest("train_failure_rca", "job", arguments.artifacts)
     )
     seed, progress = artifact.manifest.seed, not arguments.quiet
-    split = split_corpus(seed)
-    composed = compose_job_logs(split.test.catalogue, seed + 2, arguments.composed)
-    groups = {"real": list(split.test.real), "composed": composed}
+    learn_all = not artifact.manifest.settings["held_out_families"]["test"]
+    split = split_corpus(seed, learn_all=learn_all)
+    groups: dict[str, list[JobLog]] = {}
+    if not learn_all:
+        composed = compose_job_logs(split.test.catalogue, seed + 2, arguments.composed)
+        groups = {"real": list(split.test.real), "composed": composed}
     examples, _ = read_examples(find_data(arguments.data))
     if examples:
         groups["examples"] = examples
+    if not groups:
+        raise DataFileError(
+            "nothing is left to judge this run by: it learnt every family",
+            where=artifact.manifest.run_id,
+            expected="a run trained without --learn-all, or rca/examples.jsonl in the data",
+            next_command="python -m training train train_failure_rca",
+        )
     tokenizer = masked_tokenizer(artifact.path, int(artifact.manifest.settings["max_tokens"]))
     tfidf = fit_tfidf(
         [*compose_job_logs(split.train.catalogue, seed, _TRAIN_LOGS), *split.train.real],
