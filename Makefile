@@ -87,10 +87,12 @@ corpus: setup  ## run every failing program again; rewrites the provoked part of
 rules: setup  ## alerting rules from deploy/prometheus/forecast_loop.toml
 	@$(PY) $(RULES)
 
-up: setup  ## start tritonserver on 127.0.0.1:9000 (HTTP), 9001 (gRPC), 9002 (metrics)
+up: setup  ## start tritonserver on 127.0.0.1:9000 (HTTP), 9001 (gRPC), 9002 (metrics), and the three APIs on :8001 :8002 :8003
 	@$(PY) -m embedded_triton up --detach
+	@$(PY) -m services gateway all --no-tokens --detach
 
 down:  ## stop exactly what `make up` started
+	@$(PY) -m services gateway down
 	@$(PY) -m embedded_triton down
 
 status: setup  ## models, versions, readiness

@@ -13,10 +13,12 @@ from clients.forecast import AsyncMetricForecastClient, MetricForecastClient
 from clients.logs import AsyncLogAnomalyClient, LogAnomalyClient
 from clients.policy import CallPolicy
 from clients.results import Cause, Diagnosis, EvidenceLine, Forecast, LogVerdict
+from clients.server import AsyncServerClient, ModelState, ModelStatistics, ServerClient
 
 __all__ = [
     "AsyncLogAnomalyClient",
     "AsyncMetricForecastClient",
+    "AsyncServerClient",
     "AsyncTrainFailureRCAClient",
     "CallPolicy",
     "Cause",
@@ -26,5 +28,8 @@ __all__ = [
     "LogAnomalyClient",
     "LogVerdict",
     "MetricForecastClient",
+    "ModelState",
+    "ModelStatistics",
+    "ServerClient",
     "TrainFailureRCAClient",
 ]

@@ -61,9 +61,13 @@ class SyncCaller:
             )
         return self._configs[model]
 
-    def _run(self, calls: Sequence[Call]) -> list[Answer]:
-        """All answers, in order. The first error ends the rest. Raises PresageError."""
-        deadline = time.monotonic() + self.policy.deadline_seconds
+    def _run(self, calls: Sequence[Call], deadline_seconds: float | None = None) -> list[Answer]:
+        """All answers, in order. The first error ends the rest. Raises PresageError.
+
+        deadline_seconds: of this run; None is the policy's.
+        """
+        allowed = self.policy.deadline_seconds if deadline_seconds is None else deadline_seconds
+        deadline = time.monotonic() + allowed
 
         def run_one(call: Call) -> Answer:
             return self._retry(call.model, deadline, lambda left: self._transport.infer(call, left))
@@ -141,9 +145,12 @@ class AsyncCaller:
             )
         return self._configs[model]
 
-    async def _run(self, calls: Sequence[Call]) -> list[Answer]:
-        """All answers, in order. The first error ends the rest. Raises PresageError."""
-        deadline = time.monotonic() + self.policy.deadline_seconds
+    async def _run(
+        self, calls: Sequence[Call], deadline_seconds: float | None = None
+    ) -> list[Answer]:
+        """See SyncCaller._run."""
+        allowed = self.policy.deadline_seconds if deadline_seconds is None else deadline_seconds
+        deadline = time.monotonic() + allowed
         gate = asyncio.Semaphore(self.policy.in_flight)
 
         async def run_one(call: Call) -> Answer:

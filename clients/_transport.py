@@ -45,6 +45,7 @@ class Transport(Protocol):
     def infer(self, call: Call, timeout_seconds: float) -> Answer: ...
     def config(self, model: str, timeout_seconds: float) -> dict[str, Any]: ...
     def index(self) -> list[dict[str, Any]]: ...
+    def statistics(self) -> list[dict[str, Any]]: ...
     def close(self) -> None: ...
 
 
@@ -54,6 +55,7 @@ class AsyncTransport(Protocol):
     async def infer(self, call: Call, timeout_seconds: float) -> Answer: ...
     async def config(self, model: str, timeout_seconds: float) -> dict[str, Any]: ...
     async def index(self) -> list[dict[str, Any]]: ...
+    async def statistics(self) -> list[dict[str, Any]]: ...
     async def close(self) -> None: ...
 
 
@@ -147,6 +149,16 @@ class _GrpcTransport:
         models: list[dict[str, Any]] = answer.get("models", [])
         return models
 
+    def statistics(self) -> list[dict[str, Any]]:
+        try:
+            answer = self._client.get_inference_statistics(
+                as_json=True, client_timeout=_INDEX_SECONDS
+            )
+        except Exception as error:
+            raise translate(error, model="statistics", url=self.url) from error
+        models: list[dict[str, Any]] = answer.get("model_stats", [])
+        return models
+
     def close(self) -> None:
         self._client.close()
 
@@ -181,6 +193,13 @@ class _HttpTransport:
         models: list[dict[str, Any]] = self._ask(
             "repository", _INDEX_SECONDS, lambda client: client.get_model_repository_index()
         )
+        return models
+
+    def statistics(self) -> list[dict[str, Any]]:
+        answer = self._ask(
+            "statistics", _INDEX_SECONDS, lambda client: client.get_inference_statistics()
+        )
+        models: list[dict[str, Any]] = answer.get("model_stats", [])
         return models
 
     def close(self) -> None:
@@ -268,6 +287,16 @@ class _AsyncGrpcTransport:
         models: list[dict[str, Any]] = answer.get("models", [])
         return models
 
+    async def statistics(self) -> list[dict[str, Any]]:
+        try:
+            answer = await self._client.get_inference_statistics(
+                as_json=True, client_timeout=_INDEX_SECONDS
+            )
+        except Exception as error:
+            raise translate(error, model="statistics", url=self.url) from error
+        models: list[dict[str, Any]] = answer.get("model_stats", [])
+        return models
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -308,6 +337,14 @@ class _AsyncHttpTransport:
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
+        return models
+
+    async def statistics(self) -> list[dict[str, Any]]:
+        try:
+            answer = await asyncio.wait_for(self._client.get_inference_statistics(), _INDEX_SECONDS)
+        except Exception as error:
+            raise translate(error, model="statistics", url=self.url) from error
+        models: list[dict[str, Any]] = answer.get("model_stats", [])
         return models
 
     async def close(self) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import itertools
 import json
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from clients._transport import DEFAULT_URL, make_transport
+from clients.csv_series import read_csv_series
 from clients.diagnose import TrainFailureRCAClient, check_threshold
 from clients.forecast import MetricForecastClient
 from clients.logs import LogAnomalyClient
@@ -26,7 +23,6 @@ from clients.table import render
 from contract.errors import DataFileError, InputError, PresageError, SeriesError
 
 URL_VARIABLE = "PRESAGE_URL"
-_TIME_NAMES = {"timestamp", "ds", "time", "date", "datetime", "step", "ts"}
 _DEFAULT_STEP_SECONDS = 300.0
 
 
@@ -121,13 +117,13 @@ def _forecast(arguments: argparse.Namespace) -> int:
         try:
             if content is None:
                 raise DataFileError(reason)
-            values, step = _numbers(name, content.decode("utf-8-sig", "replace"))
+            read = read_csv_series(name, content.decode("utf-8-sig", "replace"))
         except (DataFileError, SeriesError) as error:
             failures.append(str(error))
             continue
-        series.append(values)
+        series.append(read.values)
         names.append(name)
-        steps.append(arguments.step_seconds or step or _DEFAULT_STEP_SECONDS)
+        steps.append(arguments.step_seconds or read.step_seconds or _DEFAULT_STEP_SECONDS)
     rows = []
     with MetricForecastClient(arguments.url, _policy(arguments)) as client:
         for step in dict.fromkeys(steps):
@@ -175,58 +171,6 @@ def _span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:g} {unit}"
     return f"{seconds:g} s"
-
-
-def _numbers(name: str, text: str) -> tuple[list[float], float | None]:
-    """Values and step of a seed-format CSV (``timestamp,value``, ``y``, last column, or bare)."""
-    reader = csv.reader(text.splitlines())
-    try:
-        rows = [(reader.line_num, row) for row in reader if any(row)]
-    except csv.Error as error:
-        where = f"{name}:{reader.line_num}"
-        raise DataFileError("not a CSV file", where=where, got=str(error)) from error
-    if not rows:
-        raise SeriesError("empty file", where=name, expected="timestamp,value rows")
-    header = [cell.strip().lower() for cell in rows[0][1]]
-    has_header = not all(_float(cell) is not None for cell in header[-1:])
-    column = len(header) - 1
-    if has_header:
-        column = next((header.index(n) for n in ("value", "y") if n in header), column)
-        rows = rows[1:]
-    times = (has_header and header[0] in _TIME_NAMES) or (not has_header and len(header) > 1)
-    values, stamps = [], []
-    for line, row in rows:
-        value = _float(row[column]) if column < len(row) else None
-        if value is None:
-            raise DataFileError(
-                "a row has no number", where=f"{name}:{line}", got=",".join(row)[:80]
-            )
-        values.append(value)
-        stamps.append(_stamp(row[0]) if times else None)
-    known = [s for s in stamps if s is not None]
-    gaps = [b - a for a, b in itertools.pairwise(known) if b > a]
-    # Small numbers are a step counter, not a clock.
-    step = median(gaps) if gaps and known[0] > 1e8 else None
-    return values, step
-
-
-def _float(cell: str) -> float | None:
-    if not cell.strip():
-        return math.nan
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _stamp(cell: str) -> float | None:
-    number = _float(cell)
-    if number is not None:
-        return number * 1e-3 if number > 1e11 else number
-    try:
-        return datetime.fromisoformat(cell.strip()).timestamp()
-    except ValueError:
-        return None
 
 
 def _logs(arguments: argparse.Namespace) -> int:

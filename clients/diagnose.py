@@ -100,8 +100,11 @@ class TrainFailureRCAClient(SyncCaller):
         threshold: float | None = None,
         *,
         on_error: str = "raise",
+        deadline_seconds: float | None = None,
     ) -> list[Diagnosis]:
         """One diagnosis a log, in order; logs over 20 MB are thinned first.
+
+        deadline_seconds: of this call; None is the policy's.
 
         Raises:
             TextError: a bad log or threshold. ServerError and its subclasses.
@@ -119,7 +122,8 @@ class TrainFailureRCAClient(SyncCaller):
             max_batch_size=batch_size_of(self._config(MODEL)),
             threshold=threshold,
         )
-        return decode(self._run(calls), self._labels, thinned, errors)
+        answers = self._run(calls, deadline_seconds)
+        return decode(answers, self._labels, thinned, errors)
 
 
 class AsyncTrainFailureRCAClient(AsyncCaller):
@@ -136,6 +140,7 @@ class AsyncTrainFailureRCAClient(AsyncCaller):
         threshold: float | None = None,
         *,
         on_error: str = "raise",
+        deadline_seconds: float | None = None,
     ) -> list[Diagnosis]:
         """See TrainFailureRCAClient.diagnose."""
         check_threshold(threshold)
@@ -151,4 +156,5 @@ class AsyncTrainFailureRCAClient(AsyncCaller):
             max_batch_size=batch_size_of(await self._config(MODEL)),
             threshold=threshold,
         )
-        return decode(await self._run(calls), self._labels, thinned, errors)
+        answers = await self._run(calls, deadline_seconds)
+        return decode(answers, self._labels, thinned, errors)

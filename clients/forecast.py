@@ -192,10 +192,11 @@ class MetricForecastClient(SyncCaller):
         preset: str = "12h",
         on_error: str = "raise",
         companions: Sequence[Sequence[Any]] | None = None,
+        deadline_seconds: float | None = None,
     ) -> Forecast:
         """series: list of number sequences, 2-D array (series, points), or one series.
         companions: for a model that reads them, a list of series beside each, see
-        ``companion_windows``.
+        ``companion_windows``. deadline_seconds: of this call; None is the policy's.
 
         Raises:
             SeriesError: a bad series (or, with ``on_error="skip"``, a row of NaN and a reason).
@@ -211,7 +212,8 @@ class MetricForecastClient(SyncCaller):
         beside = companion_windows(
             companions, number=len(windows.values), step_seconds=step_seconds, signature=signature
         )
-        return decode(self._run(plan(windows, signature, beside)), windows, signature)
+        calls = plan(windows, signature, beside)
+        return decode(self._run(calls, deadline_seconds), windows, signature)
 
 
 class AsyncMetricForecastClient(AsyncCaller):
@@ -229,6 +231,7 @@ class AsyncMetricForecastClient(AsyncCaller):
         preset: str = "12h",
         on_error: str = "raise",
         companions: Sequence[Sequence[Any]] | None = None,
+        deadline_seconds: float | None = None,
     ) -> Forecast:
         """See MetricForecastClient.forecast."""
         signature = await self.describe(preset)
@@ -241,4 +244,5 @@ class AsyncMetricForecastClient(AsyncCaller):
         beside = companion_windows(
             companions, number=len(windows.values), step_seconds=step_seconds, signature=signature
         )
-        return decode(await self._run(plan(windows, signature, beside)), windows, signature)
+        calls = plan(windows, signature, beside)
+        return decode(await self._run(calls, deadline_seconds), windows, signature)

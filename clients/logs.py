@@ -70,16 +70,22 @@ class LogAnomalyClient(SyncCaller):
         return read_manifest_answer(MODEL, self._run([manifest_call(MODEL)])[0])
 
     def classify(
-        self, texts: Iterable[str | bytes], *, on_error: str = "raise"
+        self,
+        texts: Iterable[str | bytes],
+        *,
+        on_error: str = "raise",
+        deadline_seconds: float | None = None,
     ) -> list[LogVerdict]:
         """One verdict a line, in order; a blank line is normal.
+
+        deadline_seconds: of this call; None is the policy's.
 
         Raises TextError, ServerError and its subclasses.
         """
         encoded, errors = check_texts(texts, on_error, blank_allowed=True)
         size = batch_size_of(self._config(MODEL))
         calls = plan_texts(MODEL, encoded, errors, _OUTPUTS, max_batch_size=size)
-        return decode(self._run(calls), len(encoded), errors)
+        return decode(self._run(calls, deadline_seconds), len(encoded), errors)
 
 
 class AsyncLogAnomalyClient(AsyncCaller):
@@ -89,10 +95,14 @@ class AsyncLogAnomalyClient(AsyncCaller):
         return read_manifest_answer(MODEL, (await self._run([manifest_call(MODEL)]))[0])
 
     async def classify(
-        self, texts: Iterable[str | bytes], *, on_error: str = "raise"
+        self,
+        texts: Iterable[str | bytes],
+        *,
+        on_error: str = "raise",
+        deadline_seconds: float | None = None,
     ) -> list[LogVerdict]:
         """See LogAnomalyClient.classify."""
         encoded, errors = check_texts(texts, on_error, blank_allowed=True)
         size = batch_size_of(await self._config(MODEL))
         calls = plan_texts(MODEL, encoded, errors, _OUTPUTS, max_batch_size=size)
-        return decode(await self._run(calls), len(encoded), errors)
+        return decode(await self._run(calls, deadline_seconds), len(encoded), errors)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from contract.errors import PresageError, ServerError, ServerSetupError
+from contract.process_state import process_start
 from embedded_triton.canary import ask_canary
 from embedded_triton.environment import SERVER_VENV
 from embedded_triton.http_control import HttpControl
@@ -19,7 +20,6 @@ from embedded_triton.install import install
 from embedded_triton.server import EmbeddedServer, ServerSettings
 from embedded_triton.state import (
     ServerState,
-    process_start,
     read_state,
     remove_state,
     write_state,

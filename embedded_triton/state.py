@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from contract.process_state import process_start, read_json_file, write_json_file
 
 STATE_FILE = "state.json"
 
@@ -27,26 +28,15 @@ class ServerState:
         return process_start(self.pid) == self.pid_started
 
 
-def process_start(pid: int) -> str:
-    """Start time of a process in clock ticks since boot, "" when there is none (or a zombie)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return ""
-    return "" if fields[0] in {"Z", "X"} else fields[19]
-
-
 def write_state(folder: Path, state: ServerState) -> None:
-    temporary = folder / (STATE_FILE + ".partial")
-    temporary.write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / STATE_FILE)
+    write_json_file(folder / STATE_FILE, asdict(state))
 
 
 def read_state(folder: Path) -> ServerState | None:
     """The recorded server when its launcher is alive, else None."""
     try:
-        state = ServerState(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        state = ServerState(**(read_json_file(folder / STATE_FILE) or {}))
+    except TypeError:
         return None
     return state if state.is_alive() else None
 

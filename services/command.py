@@ -8,6 +8,7 @@ import sys
 from contract.errors import PresageError
 from services.forecast_loop.command import add_parser as add_forecast_loop
 from services.forecast_loop.command import with_default_command as with_loop_default
+from services.gateway.command import add_parser as add_gateway
 from services.job_diagnosis.command import add_parser as add_job_diagnosis
 from services.job_diagnosis.command import with_default_command as with_jobs_default
 from services.log_pipeline.command import add_parser as add_log_pipeline
@@ -21,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="service", required=True)
     add_forecast_loop(commands)
     add_log_pipeline(commands)
+    add_gateway(commands)
     add_notify(commands)
     add_job_diagnosis(commands)
     add_tokens(commands)

@@ -10,7 +10,6 @@ import orjson
 
 from contract.errors import (
     ConfigError,
-    DataFileError,
     InputError,
     OverloadedError,
     PresageError,
@@ -21,10 +20,10 @@ from contract.errors import (
 CONTENT_TYPE = "application/problem+json"
 _RETRY_SECONDS = 1
 _LONGEST_DETAIL = 600
-# A path, a URL, an address with a port: what tells a stranger about the inside.
+# A path (but no route), a URL, an address: what tells a stranger about the inside.
 _INSIDE = re.compile(
     r"[a-z][a-z0-9+.-]*://[^\s'\",;)]+"
-    r"|(?<![\w.])~?/(?:[\w.@+-]+/)+[\w.@+-]*"
+    r"|(?<![\w.])~?/(?!v1/)(?:[\w.@+-]+/)+[\w.@+-]*"
     r"|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b|\bipv[46]:[^\s'\",;)]+",
     re.IGNORECASE,
 )
@@ -56,8 +55,8 @@ _TITLES = {
 }
 
 
-def wants_chinese(accept_language: str) -> bool:
-    """Whether Chinese comes before English in an Accept-Language header."""
+def preferred_language(accept_language: str, default: str) -> str:
+    """zh or en, whichever comes first in an Accept-Language header; ``default`` for neither."""
     best: dict[str, float] = {}
     for rank, part in enumerate(accept_language.lower().split(",")[:20]):
         tag, _, parameters = part.strip().partition(";")
@@ -69,7 +68,15 @@ def wants_chinese(accept_language: str) -> bool:
                 quality = 0.0
         language = tag.split("-")[0]
         best[language] = max(best.get(language, 0.0), quality - rank * 1e-4)
-    return best.get("zh", 0.0) > max(best.get("en", 0.0), 0.0)
+    zh, en = best.get("zh", 0.0), best.get("en", 0.0)
+    if not max(zh, en) > 0:
+        return default
+    return "zh" if zh > en else "en"
+
+
+def wants_chinese(accept_language: str) -> bool:
+    """Whether Chinese comes before English in an Accept-Language header."""
+    return preferred_language(accept_language, "en") == "zh"
 
 
 def status_of(error: PresageError) -> int:
@@ -102,7 +109,7 @@ def problem(error: PresageError, *, request_id: str = "", chinese: bool = False)
 
 def detail_of(error: PresageError) -> str:
     if isinstance(error, RequestRefusedError) or (
-        isinstance(error, InputError) and not isinstance(error, (ConfigError, DataFileError))
+        isinstance(error, InputError) and not isinstance(error, ConfigError)
     ):
         text = str(error)
     elif status_of(error) == HTTPStatus.INTERNAL_SERVER_ERROR:

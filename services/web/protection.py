@@ -41,6 +41,7 @@ def protect(
     ready: Readiness | None = None,
     telemetry: WebTelemetry | None = None,
     access_log: AccessLog | None = None,
+    owner_of: Callable[[str], str | None] | None = None,
 ) -> Protection:
     """The app behind everything in this package; serve the result (``serving.serve``).
 
@@ -48,6 +49,9 @@ def protect(
     ``Exchange`` in ``request.scope["presage"]`` and may raise any PresageError. What needs no
     token (a page's files) is named by ``open_paths`` and ``open_prefixes`` of the result, where
     bodies of any type are read piece by piece by its ``stream_paths``.
+
+    owner_of: the API a path belongs to, which a token must be for, where it is not ``api``; "" is
+    for any token.
     """
     add_handlers(app)
     return Protection(
@@ -57,6 +61,7 @@ def protect(
         ready=ready,
         telemetry=telemetry or WebTelemetry(api),
         access_log=access_log or AccessLog(),
+        owner_of=owner_of,
     )
 
 
@@ -72,6 +77,7 @@ class Protection:
         ready: Readiness | None,
         telemetry: WebTelemetry,
         access_log: AccessLog,
+        owner_of: Callable[[str], str | None] | None = None,
     ) -> None:
         self._app = app
         self.settings = settings
@@ -86,6 +92,7 @@ class Protection:
         self._ready_lock: asyncio.Lock | None = None
         self._ready_said: tuple[float, str | None] = (-1e9, None)
         self._access_log = access_log
+        self._owner_of = owner_of or (lambda _: None)
         self._held = Held(settings.largest_held_bytes)
         self._rates = RateLimit(settings.burst)
         self._tokens = None if settings.tokens_file is None else TokenBook(settings.tokens_file)
@@ -198,7 +205,8 @@ class Protection:
         elif not self.is_open(scope["path"]) and not (
             exchange.method == "OPTIONS" and b"access-control-request-method" in headers
         ):
-            self._check_token(headers, exchange)
+            owner = self._owner_of(scope["path"])
+            self._check_token(headers, exchange, self.api if owner is None else owner)
         length = headers.get(b"content-length", b"")
         if length.isdigit():
             settings, stream = self.settings, self._is_stream(scope, headers)
@@ -233,7 +241,7 @@ class Protection:
                 got=repr(host[:80].decode("latin-1")),
             )
 
-    def _check_token(self, headers: dict[bytes, bytes], exchange: Exchange) -> None:
+    def _check_token(self, headers: dict[bytes, bytes], exchange: Exchange, api: str) -> None:
         scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
         secret = secret.strip()
         if scheme.lower() != b"bearer" or not secret:
@@ -247,9 +255,9 @@ class Protection:
         if token is None:
             raise RequestRefusedError("the token is not known", status=401, reason="bad_token")
         exchange.caller = token.name
-        if not token.may_use(self.api):
+        if api and not token.may_use(api):
             raise RequestRefusedError(
-                "the token is for other APIs", status=403, reason="forbidden", expected=self.api
+                "the token is for other APIs", status=403, reason="forbidden", expected=api
             )
         rate = token.rate_per_second
         self._rates.take(token.name, self.settings.rate_per_second if rate is None else rate)
@@ -299,7 +307,7 @@ class Protection:
         elif scope["path"] == "/readyz":
             why = await self._not_ready()
             status = 200 if why is None else 503
-            told = {"status": "ready"} if why is None else {"status": "not ready", "reason": why}
+            told = {"status": "ready"} if why is None else {"status": "not ready", "detail": why}
             body = orjson.dumps(told)
         await answer.whole(status, [(b"content-type", kind)], body)
 

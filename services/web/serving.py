@@ -35,10 +35,14 @@ def serve(
     settings: WebSettings,
     *,
     name: str,
+    listening: Callable[[dict[str, str]], None] | None = None,
     closing: Callable[[], Awaitable[None]] | None = None,
 ) -> int:
     """Until SIGTERM or SIGINT: no new connections, /readyz says no, what is being answered gets
-    ``drain_seconds``. Prints ``<name>: <api> http://host:port`` once it listens. Exit code 0.
+    ``drain_seconds``. Says ``<name>: <api> http://host:port`` on stderr once it listens (stdout is
+    the access log's). Exit code 0.
+
+    listening: told the URLs by API. closing: awaited at the end, in the event loop.
 
     Raises ConfigError (exposure, TLS files), ServerSetupError (a port is taken).
     """
@@ -48,12 +52,13 @@ def serve(
     context = _tls(settings)
     listeners = [listen(settings.host, one.port) for one in served]
     scheme = "http" if context is None else "https"
+    urls: dict[str, str] = {}
     for one, listener in zip(served, listeners, strict=True):
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        print(
-            f"{name}: {one.app.api} {scheme}://{host}:{listener.getsockname()[1]}",
-            flush=True,
-        )
+        urls[one.app.api] = f"{scheme}://{host}:{listener.getsockname()[1]}"
+        print(f"{name}: {one.app.api} {urls[one.app.api]}", file=sys.stderr, flush=True)
+    if listening is not None:
+        listening(urls)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(served, listeners, settings, context, closing))
     return 0

@@ -15,7 +15,8 @@ import pytest
 import clients
 from clients._translate import explain_unknown, translate
 from clients._transport import Answer, split_url
-from clients.command import _numbers, _span
+from clients.command import _span
+from clients.csv_series import CsvSeries, read_csv_series
 from clients.forecast import ForecastSignature, companion_windows, decode, plan
 from clients.policy import CallPolicy
 from clients.series import make_windows
@@ -370,18 +371,18 @@ def test_chinese_is_two_columns_wide() -> None:
     ],
 )
 def test_the_seeds_csv_is_read(text: str, values: list[float], step: float | None) -> None:
-    assert _numbers("f.csv", text) == (values, step)
+    assert read_csv_series("f.csv", text) == CsvSeries(values, step)
 
 
 def test_a_bad_csv_row_is_named() -> None:
     with pytest.raises(DataFileError, match=r"f\.csv:3"):
-        _numbers("f.csv", "timestamp,value\n1,1\n2,x\n")
+        read_csv_series("f.csv", "timestamp,value\n1,1\n2,x\n")
     with pytest.raises(DataFileError, match=r"f\.csv:4"):
-        _numbers("f.csv", "timestamp,value\n1,1\n\n2\n")
+        read_csv_series("f.csv", "timestamp,value\n1,1\n\n2\n")
     with pytest.raises(DataFileError, match=r"f\.csv:2.*field larger"):
-        _numbers("f.csv", "value\n" + "9" * 200_000 + "\n")
+        read_csv_series("f.csv", "value\n" + "9" * 200_000 + "\n")
     with pytest.raises(SeriesError, match=r"empty file at f\.csv"):
-        _numbers("f.csv", "\n\n")
+        read_csv_series("f.csv", "\n\n")
 
 
 def test_a_missing_value_in_a_csv_is_not_a_number() -> None:

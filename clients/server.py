@@ -1,0 +1,111 @@
+"""What a server says of itself: its models, their states, and how they did since they started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clients._base import AsyncCaller, SyncCaller
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """One version of a model. ``reason``: why it is not ready, in Triton's words."""
+
+    name: str
+    version: str
+    state: str
+    reason: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state == "READY"
+
+
+@dataclass(frozen=True)
+class ModelStatistics:
+    """Of one version since the server started; mean times of one request.
+
+    executions: batches that the model computed
+    """
+
+    name: str
+    version: str
+    requests: int
+    failures: int
+    executions: int
+    rows: int
+    mean_latency_milliseconds: float
+    mean_queue_milliseconds: float
+    mean_compute_milliseconds: float
+
+    @property
+    def mean_batch_size(self) -> float:
+        return self.rows / self.executions if self.executions else 0.0
+
+
+def read_index(index: list[dict[str, Any]]) -> list[ModelState]:
+    """Sorted by name and version."""
+    states = [
+        ModelState(
+            str(row["name"]),
+            str(row.get("version", "")),
+            str(row.get("state", "")),
+            str(row.get("reason", "")),
+        )
+        for row in index
+    ]
+    return sorted(states, key=lambda state: (state.name, _number(state.version)))
+
+
+def read_statistics(statistics: list[dict[str, Any]]) -> list[ModelStatistics]:
+    return [_statistics(row) for row in statistics]
+
+
+def _statistics(row: Mapping[str, Any]) -> ModelStatistics:
+    # gRPC's JSON gives 64-bit numbers as text, and leaves zeros out.
+    inference = row.get("inference_stats", {})
+
+    def part(name: str) -> tuple[int, int]:
+        found = inference.get(name, {})
+        return int(found.get("count", 0)), int(found.get("ns", 0))
+
+    succeeded, total = part("success")
+    milliseconds = 1e-6 / succeeded if succeeded else 0.0
+    compute = sum(part(name)[1] for name in ("compute_input", "compute_infer", "compute_output"))
+    return ModelStatistics(
+        name=str(row.get("name", "")),
+        version=str(row.get("version", "")),
+        requests=succeeded,
+        failures=part("fail")[0],
+        executions=int(row.get("execution_count", 0)),
+        rows=int(row.get("inference_count", 0)),
+        mean_latency_milliseconds=total * milliseconds,
+        mean_queue_milliseconds=part("queue")[1] * milliseconds,
+        mean_compute_milliseconds=compute * milliseconds,
+    )
+
+
+def _number(version: str) -> int:
+    return int(version) if version.isdigit() else 0
+
+
+class ServerClient(SyncCaller):
+    """Asks the server about itself. Every method raises ServerError and its subclasses."""
+
+    def models(self) -> list[ModelState]:
+        return read_index(self._transport.index())
+
+    def statistics(self) -> list[ModelStatistics]:
+        return read_statistics(self._transport.statistics())
+
+
+class AsyncServerClient(AsyncCaller):
+    """The async twin of ServerClient."""
+
+    async def models(self) -> list[ModelState]:
+        return read_index(await self._transport.index())
+
+    async def statistics(self) -> list[ModelStatistics]:
+        return read_statistics(await self._transport.statistics())

@@ -1,0 +1,1 @@
+"""The gateway: the models' HTTP APIs, and a page for people."""
