@@ -386,8 +386,8 @@ def test_a_bad_csv_row_is_named() -> None:
 
 
 def test_a_missing_value_in_a_csv_is_not_a_number() -> None:
-    values, _ = _numbers("f.csv", "timestamp,value\n1,1\n2,\n3,nan\n4,4\n")
-    np.testing.assert_array_equal(values, [1, np.nan, np.nan, 4])
+    read = read_csv_series("f.csv", "timestamp,value\n1,1\n2,\n3,nan\n4,4\n")
+    np.testing.assert_array_equal(read.values, [1, np.nan, np.nan, 4])
 
 
 def test_spans_are_words() -> None:
