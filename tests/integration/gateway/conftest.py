@@ -102,9 +102,7 @@ def triton(
 
 
 @pytest.fixture(scope="session")
-def gateway(
-    triton: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Gateway]:
+def gateway(triton: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """All three APIs, without tokens."""
     folder = tmp_path_factory.mktemp("gateway")
     words = ("all", "--no-tokens", "--repository", str(triton.settings.repository), *free_ports())

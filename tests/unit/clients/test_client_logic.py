@@ -41,6 +41,7 @@ def test_the_public_surface_is_pinned() -> None:
     assert sorted(clients.__all__) == [
         "AsyncLogAnomalyClient",
         "AsyncMetricForecastClient",
+        "AsyncServerClient",
         "AsyncTrainFailureRCAClient",
         "CallPolicy",
         "Cause",
@@ -50,6 +51,9 @@ def test_the_public_surface_is_pinned() -> None:
         "LogAnomalyClient",
         "LogVerdict",
         "MetricForecastClient",
+        "ModelState",
+        "ModelStatistics",
+        "ServerClient",
         "TrainFailureRCAClient",
     ]
 
@@ -401,7 +405,7 @@ def test_a_bad_csv_row_is_named() -> None:
 
 
 def test_a_missing_value_in_a_csv_is_not_a_number() -> None:
-    values, _ = _numbers("f.csv", "timestamp,value\n1,1\n2,\n3,nan\n4,4\n")
+    values = read_csv_series("f.csv", "timestamp,value\n1,1\n2,\n3,nan\n4,4\n").values
     np.testing.assert_array_equal(values, [1, np.nan, np.nan, 4])
 
 
