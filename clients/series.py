@@ -20,6 +20,7 @@ SMALLEST_POINTS = 3
 """Fewer finite points than this say nothing about a metric's future."""
 LARGEST_POINTS = 1_000_000
 _LONG_CONTEXT = 288
+_LONGEST_SEASON = SECONDS_A_DAY * 1000
 _ROWS_AT_A_TIME = 4096
 _LARGEST_VALUE = float(np.finfo(np.float32).max)
 
@@ -230,4 +231,4 @@ def _average(points: Array, step_seconds: float) -> Array:
 def _season_length(step_seconds: float) -> int:
     """Steps a day, 0 when a day is no whole number of steps."""
     steps = SECONDS_A_DAY / step_seconds
-    return int(steps) if steps == int(steps) and steps >= 2 else 0
+    return int(steps) if 2 <= steps <= _LONGEST_SEASON and steps == int(steps) else 0

@@ -33,6 +33,8 @@ from services.web.telemetry import WebTelemetry
 
 T = TypeVar("T")
 _ATTEMPTS = 3
+_SHARED_ROWS = 512
+"""A request of more rows is a large one."""
 _THREADED_CALLS = 4
 """Large requests at a time; each works on two calls of its own."""
 
@@ -114,9 +116,23 @@ class Asker:
         self, series: Sequence[Any], *, step_seconds: float, preset: str, deadline_seconds: float
     ) -> list[SeriesForecast]:
         """A bad series has an ``error``, and does not lose the others."""
+        if len(series) > _SHARED_ROWS:
+            return await self.in_thread(
+                lambda: self.forecast_large(
+                    series,
+                    step_seconds=step_seconds,
+                    preset=preset,
+                    deadline_seconds=deadline_seconds,
+                ),
+                deadline_seconds,
+            )
         return await self._series((preset, step_seconds), series, deadline_seconds)
 
     async def classify(self, lines: Sequence[str], deadline_seconds: float) -> list[LogVerdict]:
+        if len(lines) > _SHARED_ROWS:
+            return await self.in_thread(
+                lambda: self.classify_large(lines, deadline_seconds), deadline_seconds
+            )
         return await self._lines(None, lines, deadline_seconds)
 
     async def diagnose(

@@ -20,7 +20,7 @@ Series = Annotated[list[Number | None], Field(min_length=1, max_length=1_000_000
 StepSeconds = Annotated[
     float,
     Field(
-        gt=0,
+        ge=0.001,
         le=86_400 * 366,
         allow_inf_nan=False,
         description="Seconds between points. Finer ones than 300 are averaged to 300 for 12h.",

@@ -30,4 +30,4 @@ class GatewaySettings(WebSettings):
     notify_config: Path | None = None
     calls_in_flight: int = Field(default=2, ge=1, le=64)
     batch_rows: int = Field(default=64, ge=1, le=1024)
-    queue_rows: int = Field(default=4096, ge=1)
+    queue_rows: int = Field(default=4096, ge=512)

@@ -106,6 +106,7 @@ class Answer:
         if b"cache-control" not in names:
             headers.append(_NOT_STORED)
         headers += self._extra
-        if not self._reader.arrived or self._closing:
+        # An answered stream may still be coming; what was refused need not come any more.
+        if self._closing or (not self._reader.arrived and self._exchange.status >= 400):
             headers.append((b"connection", b"close"))
         return headers

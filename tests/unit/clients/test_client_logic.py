@@ -22,6 +22,7 @@ from clients.policy import CallPolicy
 from clients.series import make_windows
 from clients.table import fit, render, width
 from clients.texts import LARGEST_BATCH_BYTES, check_texts, plan_texts
+from clients.thinning import thin
 from contract.errors import (
     DataFileError,
     DeadlineExceededError,
@@ -40,6 +41,7 @@ def test_the_public_surface_is_pinned() -> None:
     assert sorted(clients.__all__) == [
         "AsyncLogAnomalyClient",
         "AsyncMetricForecastClient",
+        "AsyncServerClient",
         "AsyncTrainFailureRCAClient",
         "CallPolicy",
         "Cause",
@@ -49,6 +51,9 @@ def test_the_public_surface_is_pinned() -> None:
         "LogAnomalyClient",
         "LogVerdict",
         "MetricForecastClient",
+        "ModelState",
+        "ModelStatistics",
+        "ServerClient",
         "TrainFailureRCAClient",
     ]
 
@@ -264,6 +269,20 @@ def test_texts_may_be_bytes_and_odd_but_not_empty() -> None:
         check_texts([3], on_error="raise")
 
 
+def test_thinning_keeps_the_error_and_its_line_number() -> None:
+    lines = [f"step {i} is fine and says nothing of interest".encode() for i in range(60_000)]
+    lines[30_000] = b"RuntimeError: the one that matters"
+    thinned = thin(b"\n".join(lines), largest_bytes=200_000)
+    kept = thinned.text.split(b"\n")
+    assert len(thinned.text) <= 200_000
+    position = kept.index(b"RuntimeError: the one that matters")
+    assert thinned.original(position + 1) == 30_001
+    assert kept[position - 1] == lines[29_999]
+    assert kept[-1] == lines[-1]
+    small = thin(b"a\nb")
+    assert (small.text, small.original(2)) == (b"a\nb", 2)
+
+
 class _TritonError(Exception):
     """Shaped like tritonclient's InferenceServerException."""
 
@@ -386,8 +405,8 @@ def test_a_bad_csv_row_is_named() -> None:
 
 
 def test_a_missing_value_in_a_csv_is_not_a_number() -> None:
-    read = read_csv_series("f.csv", "timestamp,value\n1,1\n2,\n3,nan\n4,4\n")
-    np.testing.assert_array_equal(read.values, [1, np.nan, np.nan, 4])
+    values = read_csv_series("f.csv", "timestamp,value\n1,1\n2,\n3,nan\n4,4\n").values
+    np.testing.assert_array_equal(values, [1, np.nan, np.nan, 4])
 
 
 def test_spans_are_words() -> None:
