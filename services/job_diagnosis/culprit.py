@@ -9,11 +9,11 @@ from clients.results import Cause
 
 HARDWARE_LABELS = ("GPU_Hardware_Fault", "Network_Link_Flap")
 _PCI = r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?"
-_GPU = re.compile(
-    rf"(?:PCI[: ]{{1,2}}|GPU |NVRM: GPU at |pci(?:e)?(?:port)? )({_PCI})\b"
-    r"|\b((?:GPU|NPU|cuda|davinci|DCU|MLU)[ _:#-]{0,2}\d{1,3})\b",
-    re.IGNORECASE,
+_BUS = re.compile(
+    rf"(?:PCI[: ]{{1,2}}|GPU |NVRM: GPU at |pci(?:e)?(?:port)? )({_PCI})\b", re.IGNORECASE
 )
+# Not gpu-17: so are nodes called.
+_GPU = re.compile(r"\b((?:GPU|NPU|cuda|davinci|DCU|MLU)[ _:#]{0,2}\d{1,3})\b", re.IGNORECASE)
 _LINK = re.compile(
     r"\b(mlx[45]_(?:bond_)?\d{1,2}|hns_\d|bnxt_re\d|roce\w{0,8}|ib[ps]?\d\w{0,10}"
     r"|e(?:th|n[ops])\d\w{0,10}|bond\d{1,3})\b"
@@ -31,9 +31,9 @@ def find_culprit(causes: Sequence[Cause]) -> tuple[str | None, str | None]:
         if cause.label not in HARDWARE_LABELS:
             continue
         lines = [line.text for line in cause.evidence]
-        rules = (_GPU, _LINK) if cause.label == HARDWARE_LABELS[0] else (_LINK, _GPU)
+        rules = (_BUS, _GPU, _LINK) if cause.label == HARDWARE_LABELS[0] else (_LINK, _BUS, _GPU)
         found = (rule.search(line) for rule in rules for line in lines)
-        device = next((match[1] or match[match.lastindex or 1] for match in found if match), None)
+        device = next((match[1] for match in found if match), None)
         node = next((match[1] for line in lines if (match := _KERNEL.search(line))), None)
         return node, device
     return None, None
