@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from contract.errors import ConfigError, ServerUnavailableError
+from services.alertmanager import Alertmanager
 from services.job_diagnosis.announcing import NoNotices
 from services.job_diagnosis.notices import JobNotices, NoticeSettings, make_notices
 from services.job_diagnosis.record import JobRecord
@@ -170,6 +171,15 @@ def test_an_alert_holds_no_tag_and_no_mention(office: Office) -> None:
     assert "x＜/script>" in sent
     for mark in ("<script", "@", "<!", "&lt;", "\\u001b", "\u202e"):
         assert mark not in sent
+
+
+def test_alertmanagers_password_is_not_told() -> None:
+    alertmanager = Alertmanager("http://ann:hunter22@127.0.0.1:9")
+    with pytest.raises(ServerUnavailableError) as raised:
+        alertmanager.post([])
+    assert "hunter22" not in str(raised.value)
+    assert "127.0.0.1:9" in str(raised.value)
+    alertmanager.close()
 
 
 def test_an_outbox_that_cannot_be_written_is_told_to_the_caller(office: Office) -> None:
