@@ -42,6 +42,11 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
+    what: str | None = None
+    where: str | None = None
+    expected: str | None = None
+    got: str | None = None
+    next: str | None = None
     request_id: str | None = None
 
 

@@ -89,7 +89,9 @@ def reason_of(error: PresageError) -> str:
 
 
 def problem(error: PresageError, *, request_id: str = "", chinese: bool = False) -> dict[str, Any]:
-    """The document. What the asker did wrong is told in full; what broke inside is only named."""
+    """The document. What the asker did wrong is told in full, as one line and in its parts; what
+    broke inside is only named.
+    """
     reason, status = reason_of(error), status_of(error)
     titles = _TITLES.get(reason)
     if titles is None:
@@ -102,15 +104,28 @@ def problem(error: PresageError, *, request_id: str = "", chinese: bool = False)
         "detail": detail_of(error),
         "code": reason,
     }
+    if _is_the_askers(error):
+        parts = {
+            "what": error.what,
+            "where": error.where,
+            "expected": error.expected,
+            "got": error.got,
+            "next": error.next_command,
+        }
+        told |= {name: scrub(part) for name, part in parts.items() if part is not None}
     if request_id:
         told["request_id"] = request_id
     return told
 
 
-def detail_of(error: PresageError) -> str:
-    if isinstance(error, RequestRefusedError) or (
+def _is_the_askers(error: PresageError) -> bool:
+    return isinstance(error, RequestRefusedError) or (
         isinstance(error, InputError) and not isinstance(error, ConfigError)
-    ):
+    )
+
+
+def detail_of(error: PresageError) -> str:
+    if _is_the_askers(error):
         text = str(error)
     elif status_of(error) == HTTPStatus.INTERNAL_SERVER_ERROR:
         text = "the request may be repeated; the service's log has the reason by the request id"

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.page.asset_store import PLOTLY_NAME, AssetStore
-from services.gateway.page.catalogue import Catalogue, preferred_language
+from services.gateway.page.catalogue import Catalogue, document_language
 from services.gateway.page.settings import PageSettings
 
 # Scripts, styles, pictures and requests come from and go to this origin only; nothing inline.
@@ -35,11 +35,9 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+# Beside those that services.web puts on every answer.
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -75,7 +73,7 @@ class Page:
         self._template = environment.get_template("page.html")
 
     async def document(self, request: Request) -> Response:
-        language = preferred_language(
+        language = document_language(
             request.headers.get("accept-language", ""), request.cookies.get(LANGUAGE_COOKIE)
         )
         theme = request.cookies.get(THEME_COOKIE, "")

@@ -38,7 +38,6 @@ def test_every_file_that_the_document_names_is_served(client: TestClient) -> Non
         answer = client.get(address)
         assert answer.status_code == 200, address
         assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
-        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_addresses_change_with_the_content(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from services.gateway.page.catalogue import LANGUAGES, STRINGS_FILE, preferred_language
+from services.gateway.page.catalogue import LANGUAGES, STRINGS_FILE, document_language
 
 PAGE = STRINGS_FILE.parents[1]
 STRINGS: dict[str, dict[str, str]] = json.loads(STRINGS_FILE.read_text("utf-8"))
@@ -79,8 +79,8 @@ def test_chinese_is_chinese() -> None:
         (";;,=,q", None, "en"),
     ],
 )
-def test_preferred_language(header: str, remembered: str | None, language: str) -> None:
-    assert preferred_language(header, remembered) == language
+def test_the_language_of_the_document(header: str, remembered: str | None, language: str) -> None:
+    assert document_language(header, remembered) == language
 
 
 def test_no_script_parses_html() -> None:

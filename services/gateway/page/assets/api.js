@@ -6,7 +6,7 @@ import { token } from "./token.js";
 
 export class ApiFailure extends Error {
   /**
-   * kind: "problem" (the gateway said what is wrong), "unauthorized", "busy" (429 or 503 with
+   * kind: "problem" (the gateway said what is wrong), "unauthorized" (401, or 403 with a token), "busy" (429 or 503 with
    *   Retry-After), "offline" (nobody answered), "garbled" (not what was agreed), "cancelled"
    * problem: the problem+json document, or {}
    */
@@ -78,7 +78,8 @@ function read(request) {
     retryAfterSeconds: retryAfter(request.getResponseHeader("Retry-After")),
     requestId: request.getResponseHeader("X-Request-Id"),
   };
-  if (status === 401) throw new ApiFailure("unauthorized", told);
+  // A token for other APIs is as good as none.
+  if (status === 401 || (status === 403 && token())) throw new ApiFailure("unauthorized", told);
   if (status === 429 || (status === 503 && told.retryAfterSeconds !== null))
     throw new ApiFailure("busy", told);
   if (document === null) throw new ApiFailure("garbled", told);

@@ -1,4 +1,4 @@
-// A failure as people read it: what, where, expected, got, and what to do next.
+// A failure as people read it: what kind, what, where, expected, got, and what to do next.
 
 import { InputFailure } from "./api.js";
 import { button, el } from "./dom.js";
@@ -18,7 +18,8 @@ export function failureView(failure, retry = null) {
   return el(
     "div",
     { class: "state failure", role: "alert" },
-    facts.what("h2"),
+    facts.title("h2"),
+    facts.what ? facts.what("p") : null,
     list.children.length ? list : null,
     retry ? el("div", { class: "row" }, button("failure.retry", retry, { class: "primary" })) : null,
     facts.reference ? facts.reference("p") : null,
@@ -29,7 +30,7 @@ export function failureView(failure, retry = null) {
 function inputFacts({ parts }) {
   const facts = {};
   for (const [name, what] of Object.entries(parts)) facts[name] = (tag) => el(tag, { t: what });
-  return facts;
+  return { ...facts, title: facts.what, what: null };
 }
 
 function apiFacts(failure) {
@@ -38,19 +39,20 @@ function apiFacts(failure) {
   if (!kind) {
     // A fault of our own scripts: say so, and keep the trace where developers look.
     console.error(failure);
-    return { what: (tag) => el(tag, { t: "failure.page" }), got: plain(failure.message) };
+    return { title: (tag) => el(tag, { t: "failure.page" }), got: plain(failure.message) };
   }
   const facts = {};
-  const told = problem.what ?? problem.detail ?? problem.title;
-  if (kind === "problem" && told) facts.what = plain(told);
-  else if (hasString(`failure.${kind}`)) facts.what = (tag) => el(tag, { t: [`failure.${kind}`, { status }] });
-  else facts.what = (tag) => el(tag, { t: ["failure.garbled", { status }] });
-  if (kind !== "problem" && told) facts.got = plain(told);
-  for (const part of ["where", "expected", "got"])
+  // The gateway's own title is in the page's language; the parts of the problem are English.
+  facts.title =
+    kind === "problem" && problem.title
+      ? plain(problem.title)
+      : (tag) => el(tag, { t: [`failure.${kind}`, { status }] });
+  const what = problem.what ?? problem.detail ?? (kind === "problem" ? null : problem.title);
+  if (what) facts.what = plain(what);
+  for (const part of ["where", "expected", "got", "next"])
     if (problem[part]) facts[part] = plain(problem[part]);
-  const next = problem.next ?? problem.next_command;
-  if (next) facts.next = plain(next);
-  else if (hasString(`failure.${kind}.next`)) facts.next = (tag) => el(tag, { t: `failure.${kind}.next` });
+  if (!facts.next && hasString(`failure.${kind}.next`))
+    facts.next = (tag) => el(tag, { t: `failure.${kind}.next` });
   const reference = problem.request_id ?? requestId;
   if (reference)
     facts.reference = (tag) =>

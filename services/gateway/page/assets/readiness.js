@@ -33,7 +33,7 @@ async function look() {
 function reasonOf(text) {
   try {
     const problem = JSON.parse(text);
-    const facts = [problem.what ?? problem.detail ?? problem.title, problem.next ?? problem.next_command];
+    const facts = [problem.what ?? problem.detail ?? problem.title, problem.next];
     return facts.filter(Boolean).join(" · ");
   } catch {
     return text.trim().slice(0, 300);

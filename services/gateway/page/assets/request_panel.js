@@ -6,6 +6,7 @@ import { announce, button, el, setText } from "./dom.js";
 import { failureView } from "./failure_view.js";
 import { number, seconds } from "./format.js";
 import { askToken } from "./token.js";
+import { appendVisible } from "./visible_text.js";
 
 const AUTOMATIC_RETRIES = 3;
 const DEFAULT_RETRY_SECONDS = 5;
@@ -123,6 +124,7 @@ export class RequestPanel {
     const due = performance.now() + wait * 1000;
     const isAutomatic = retriesLeft > 0;
     const told = el("p");
+    const why = failure.problem.detail ?? failure.problem.title;
     const go = () => this.run(work, isAutomatic ? retriesLeft - 1 : AUTOMATIC_RETRIES);
     const tick = () => {
       const left = Math.ceil((due - performance.now()) / 1000);
@@ -142,6 +144,7 @@ export class RequestPanel {
       { class: "state busy" },
       // Only the title is an alert: the seconds would be read out one by one.
       el("h2", { role: "alert", t: failure.status === 429 ? "busy.title" : "busy.unavailable" }),
+      why ? appendVisible(el("p"), why) : null,
       told,
       el(
         "div",
