@@ -9,38 +9,21 @@ the script type ``executable``.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from contract.errors import ConfigError
+from script_exporter.yaml_file import Seconds, Text, faults_of, read_yaml
 
 DEFAULT_PORT = 5535
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
 
 
-def _seconds(given: Any) -> Any:
-    """A number is seconds, as in the Go program; 500ms, 30s, 5m are understood."""
-    if isinstance(given, str):
-        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", given)
-        if not parts or "".join(count + unit for count, unit in parts) != given:
-            raise ValueError(f"expected seconds, or a duration such as 30s, got {given!r}")
-        return sum(float(count) * _UNIT_SECONDS[unit] for count, unit in parts)
-    if isinstance(given, bool):
-        raise ValueError("expected seconds")
-    return given
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-"""0 is the default, as in the Go program."""
 LabelName = Annotated[str, Field(pattern=r"^_?[a-zA-Z][a-zA-Z0-9_]*$")]
-Text = Annotated[str, BeforeValidator(lambda given: given if given is None else str(given))]
 
 
 class _Settings(BaseModel):
@@ -154,28 +137,11 @@ class ExporterConfig:
 
 def load_config(path: Path) -> ExporterConfig:
     """Raises ConfigError, which names every fault of the file."""
-    try:
-        warnings: list[str] = []
-        text = path.read_text("utf-8")
-        given = yaml.load(text, _loader(warnings))  # a SafeLoader
-    except OSError as error:
-        raise ConfigError(
-            "configuration cannot be read",
-            where=str(path),
-            got=error.strerror or str(error),
-            next_command="start from deploy/script_exporter/config.yml",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            "configuration is no YAML", where=str(path), got=" ".join(str(error).split())
-        ) from error
-    if not isinstance(given, dict):
-        given = {} if given is None else {"clusters": given}
-    given = {key: value for key, value in given.items() if value is not None}
+    given, warnings = read_yaml(path, "deploy/script_exporter/config.yml")
     try:
         file = FileSettings.model_validate(given)
     except ValidationError as error:
-        raise _refused(path, [_fault(one) for one in error.errors()]) from error
+        raise _refused(path, faults_of(error)) from error
     warnings += _ignored(file)
     if file.global_.log_level.lower() not in _LEVELS:
         warnings.append(f"global.log_level: {file.global_.log_level!r} is unknown: info")
@@ -251,11 +217,6 @@ def _extra(settings: _Settings, place: str) -> Iterator[str]:
         yield f"{place}{key}: unknown, ignored"
 
 
-def _fault(one: Any) -> str:
-    place = ".".join("global" if part == "global_" else str(part) for part in one["loc"])
-    return f"{place or 'the file'}: {one['msg'].removeprefix('Value error, ')}"
-
-
 def _refused(path: Path, faults: list[str]) -> ConfigError:
     return ConfigError(
         f"configuration has {len(faults)} fault{'s' if len(faults) > 1 else ''}",
@@ -263,21 +224,3 @@ def _refused(path: Path, faults: list[str]) -> ConfigError:
         got="; ".join(faults),
         next_command=f"python -m script_exporter --check config -config.file {path}",
     )
-
-
-def _loader(warnings: list[str]) -> type[yaml.SafeLoader]:
-    """A SafeLoader that names a key given twice; the last one holds, as in the Go program."""
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-            seen = set()
-            for key, _ in node.value:
-                if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                    warnings.append(
-                        f"{key.value} at line {key.start_mark.line + 1}: given twice, the last "
-                        "one holds"
-                    )
-                seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    return Loader

@@ -108,7 +108,7 @@ class Exporter:
     def _guarded(self, page: Page) -> Page:
         def guarded(headers: Mapping[str, str]) -> Answer:
             tokens = self._read_tokens
-            if tokens is not None and not tokens.accept(_authorization(headers)):
+            if tokens is not None and not tokens.accept_headers(headers):
                 return Answer(b"expected a bearer token\n", status=HTTPStatus.UNAUTHORIZED)
             return page(headers)
 
@@ -127,7 +127,7 @@ class Exporter:
         if tokens is None:
             text = b"no web.reload_token_file is set: send SIGHUP instead\n"
             return Answer(text, status=HTTPStatus.FORBIDDEN)
-        if not tokens.accept(_authorization(headers)):
+        if not tokens.accept_headers(headers):
             return Answer(b"expected a bearer token\n", status=HTTPStatus.UNAUTHORIZED)
         try:
             self.reload()
@@ -234,10 +234,6 @@ def _address(config: ExporterConfig, listen: str | None) -> tuple[str, int]:
 def _tokens(config: ExporterConfig) -> tuple[Tokens | None, Tokens | None]:
     web = config.file.web
     return load_tokens(web.token_file), load_tokens(web.reload_token_file)
-
-
-def _authorization(headers: Mapping[str, str]) -> str | None:
-    return next((text for name, text in headers.items() if name.lower() == "authorization"), None)
 
 
 def _start_logging(config: ExporterConfig) -> None:

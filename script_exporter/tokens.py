@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from contract.errors import ConfigError
@@ -17,6 +18,11 @@ class Tokens:
 
     def __init__(self, digests: list[bytes]) -> None:
         self._digests = digests
+
+    def accept_headers(self, headers: Mapping[str, str]) -> bool:
+        """``accept`` of the header among these, whatever the case of its name."""
+        given = (text for name, text in headers.items() if name.lower() == "authorization")
+        return self.accept(next(given, None))
 
     def accept(self, authorization: str | None) -> bool:
         """Whether an Authorization header carries one of them; takes the same time for each."""
