@@ -134,7 +134,9 @@ class Cmdb:
         parameters = dict(settings.parameters)
         seen: set[str] = set()
         try:
-            with httpx.Client(timeout=settings.timeout, headers=headers, verify=verify) as client:
+            with httpx.Client(
+                timeout=settings.timeout, headers=headers, verify=verify, trust_env=False
+            ) as client:
                 for _ in range(MOST_PAGES):
                     answer = client.get(url, params=parameters or None)
                     if answer.status_code >= 500 or answer.status_code == 429:
