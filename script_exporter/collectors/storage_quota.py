@@ -56,7 +56,7 @@ def main() -> int:
             quotas = list(from_lustre(given.root, given.lustre, groups, given.cluster))
         else:
             quotas = list(from_repquota(given.root, given.repquota, given.cluster))
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, LookupError, TypeError, subprocess.SubprocessError) as error:
         # Not a zero: an alert would take that for a clean-up.
         complain(f"{type(error).__name__}: {error}")
         return 1
@@ -102,6 +102,8 @@ def from_json(text: bytes, cluster: str) -> Iterator[Quota]:
     if str(given.get("code", "0000")) not in ("0000", "0"):
         raise ValueError(f"the API answers code {given['code']}")
     for row in given["data"]:
+        if not isinstance(row, dict):
+            raise ValueError(f"expected objects in `data`, got {row!r}")
         yield Quota(
             str(row.get("clu_name") or cluster),
             str(row.get("group_name") or "unknown"),
