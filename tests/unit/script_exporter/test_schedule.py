@@ -60,7 +60,9 @@ def test_each_runs_at_once_and_then_by_its_interval(runs: Runs) -> None:
 
 def test_no_more_than_the_limit_at_a_time(runs: Runs, tmp_path: Path) -> None:
     # Each says how many are in the folder while it is there itself.
-    script = f"mkdir -p {tmp_path}/in; touch {tmp_path}/in/$$; ls {tmp_path}/in | wc -l; sleep 0.1; rm {tmp_path}/in/$$"  # noqa: E501
+    here = tmp_path / "in"
+    here.mkdir()
+    script = f"touch {here}/$$; ls {here} | wc -l; sleep 0.1; rm {here}/$$"
     runs.configure(*(collector(f"n{n}", script) for n in range(12)), concurrency=3)
     wait_until(lambda: len(runs.results) == 12)
     seen = [int(results[0].stdout) for results in runs.results.values()]
