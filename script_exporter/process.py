@@ -24,7 +24,7 @@ Reason = Literal[
     "ok", "exit", "signal", "timeout", "output", "processes", "spawn", "stuck", "cancelled"
 ]
 _MARK = "SCRIPT_EXPORTER_RUN"
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 _SCAN_SECONDS = 0.25
 _KILL_SECONDS = 3.0
 _CHUNK = 65_536
@@ -85,9 +85,17 @@ class ScriptRun:
         self._environment = {**(environment or os.environ), _MARK: self._token}
         self._cancelled = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        self._reaping = threading.Lock()
+        self._reaped = False
 
     def cancel(self) -> None:
+        """The group is killed here and now: whoever cancels may be about to end."""
         self._cancelled.set()
+        with self._reaping:
+            process = self._process
+            if process is not None and not self._reaped:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
     @property
     def is_alive(self) -> bool:
@@ -171,7 +179,9 @@ class ScriptRun:
     ) -> RunResult:
         code: int | None = None
         try:
-            code = process.wait(_KILL_SECONDS)
+            with self._reaping:
+                code = process.wait(_KILL_SECONDS)
+                self._reaped = True
         except subprocess.TimeoutExpired:
             reason = "stuck"
         output.close()
@@ -280,7 +290,14 @@ class _Crowd:
             return False
         self._scanned = now
         self._newest = newest
-        return sum(1 for _ in _members(self._leader, self._token)) > self._limit
+        # Stopped while it is counted: a bomb would grow faster than anybody counts.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._leader, signal.SIGSTOP)
+        if sum(1 for _ in _members(self._leader, self._token)) > self._limit:
+            return True
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._leader, signal.SIGCONT)
+        return False
 
 
 def _members(leader: int, token: str) -> Iterator[int]:

@@ -116,9 +116,14 @@ class Schedule:
                 self._running += 1
                 job.running = True
                 run = self._prepared(job)
-            threading.Thread(
-                target=self._run, args=(job, run, due), name=job.collector.key, daemon=True
-            ).start()
+            try:
+                threading.Thread(
+                    target=self._run, args=(job, run, due), name=job.collector.key, daemon=True
+                ).start()
+            except RuntimeError as error:
+                # The machine has no thread left: this one waits for its next turn.
+                _LOG.error("%s: not run: %s", job.collector.key, error)
+                self._again(job, due)
 
     def _can_start(self) -> bool:
         return (
