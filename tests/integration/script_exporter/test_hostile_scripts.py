@@ -43,6 +43,7 @@ STRICTER = {
     "twice, once with an empty label",
     "a metric of the exporter's own",
     "a metric that Prometheus writes",
+    "labels without a comma",
     "hexadecimal",
     "an underscore in the number",
     "an unknown escape",
