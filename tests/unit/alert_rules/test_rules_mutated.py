@@ -9,6 +9,7 @@ import pytest
 from tests.unit.alert_rules.promtool import SUITES
 
 QUOTA, DISK, LOOP = "quota_group_use_ratio", "node_filesystem_avail_ratio", "ai_forecast_loop"
+SCRIPTS = "script_exporter"
 MODEL = 'ai_forecast:quota_group_use_ratio:fresh{horizon="12h"}'
 LINE = 'ai_forecast:quota_group_use_ratio:line{horizon="12h"}'
 
@@ -83,6 +84,20 @@ MUTATIONS = {
         "absent(ai_forecast_loop_int",
         "max(ai_forecast_loop_int",
     ),
+    "a flap for ever": (SCRIPTS, "a flap of", "link_downed_total[10m]", "link_downed_total[1d]"),
+    "the cause of another node": (
+        *(SCRIPTS, "a flap without"),
+        'instance=%q,device=%q})" $labels.instance $labels.device',
+        'device=%q})" $labels.device',
+    ),
+    "any cause": (SCRIPTS, "a flap of", "topk(1, ", "bottomk(1, "),
+    "a flap told twice": (SCRIPTS, "a flap of", "unless on (instance, device)", "or"),
+    "a namesake hides a flap": (SCRIPTS, "a flap without", "on (instance, device)", "on (device)"),
+    "an empty port is down": (SCRIPTS, "a port", "[1h]) >= 4", "[1h]) >= 1"),
+    "an Xid of long ago": (SCRIPTS, "an Xid", "< 900", "< 9000"),
+    "the job's own Xid": (SCRIPTS, "an Xid", ',origin!="application"', ""),
+    "hanging for a moment": (SCRIPTS, "memory", "for: 5m", "for: 0s"),
+    "one failure": (SCRIPTS, "the exporter", "for: 10m", "for: 0s"),
     "our own label names": ("per_series", "labels", '"horizon", "(.*)"', '"nothing", "(.*)"'),
     "job is the exporter's": (
         *("per_series", "labels"),

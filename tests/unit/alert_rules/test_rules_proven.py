@@ -63,9 +63,9 @@ def test_every_sample_alert_is_seen_firing_and_silent(name):
     assert {alert for alert, _ in alerts_of(suite)} - silent <= {"ForecastHeartbeat"}
 
 
-@pytest.mark.parametrize("name", ["forecast_loop", "per_series", "per_query"])
+@pytest.mark.parametrize("name", ["forecast_loop", "per_series", "per_query", "script_exporter"])
 def test_promtool_checks_every_rule(name, tmp_path):
-    suite = next(suite for suite in SUITES.values() if suite.settings.stem == name)
+    suite = next(suite for suite in SUITES.values() if suite.rules_name == name)
     files = []
     for file, text in suite.rules().items():
         files.append(tmp_path / file)
