@@ -18,12 +18,13 @@ PresageError                      1  500  internal
 ├── ExportError                   7  500  export
 │   ├── ParityError               8  500  parity
 │   └── PublishError              9  500  publish
-└── ServerError                  10  503  server
-    ├── ServerSetupError         11  500  server_setup     it cannot start here, and why
-    ├── ServerUnavailableError   12  503  unavailable      the only one worth a retry
-    ├── OverloadedError          13  429  overloaded
-    ├── DeadlineExceededError    14  504  deadline
-    └── ServerAnswerError        15  502  answer           not what the contract says
+├── ServerError                  10  503  server
+│   ├── ServerSetupError         11  500  server_setup     it cannot start here, and why
+│   ├── ServerUnavailableError   12  503  unavailable      the only one worth a retry
+│   ├── OverloadedError          13  429  overloaded
+│   ├── DeadlineExceededError    14  504  deadline
+│   └── ServerAnswerError        15  502  answer           not what the contract says
+└── RequestRefusedError          16  400  refused          a web service takes no such request
 """
 
 from __future__ import annotations
@@ -202,3 +203,29 @@ class ServerAnswerError(ServerError):
     exit_code = 15
     http_status = 502
     metric_label = "answer"
+
+
+class RequestRefusedError(PresageError):
+    """An HTTP request refused before a model sees it: no token, too large, too slow, too many.
+
+    ``status`` (400–503) and ``reason`` (its metric label) are its own; ``retry_after_seconds``
+    says when asking again makes sense.
+    """
+
+    exit_code = 16
+    http_status = 400
+    metric_label = "refused"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        status: int,
+        reason: str,
+        retry_after_seconds: float | None = None,
+        **parts: str | None,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(what, **parts)

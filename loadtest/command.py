@@ -77,6 +77,17 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--rounds", type=_positive, default=5, help="of the distinct lines")
     speed.add_argument("--markdown", type=Path, default=Path("build/log_pipeline.md"))
     speed.set_defaults(run=_log_pipeline)
+
+    failures = commands.add_parser("job-diagnosis", help="failed jobs a minute, none lost")
+    failures.add_argument(
+        "--url", default="grpc://127.0.0.1:9001", help="the server's gRPC endpoint (%(default)s)"
+    )
+    failures.add_argument("--per-minute", type=_positive, default=500)
+    failures.add_argument("--minutes", type=float, default=1.0)
+    failures.add_argument("--database-url", default="", help="default: a new SQLite file")
+    failures.add_argument("--huge-mb", type=int, default=1024, help="of the last log; 0: none")
+    failures.add_argument("--markdown", type=Path, default=Path("build/job_diagnosis.md"))
+    failures.set_defaults(run=_job_diagnosis)
     return parser
 
 
@@ -184,3 +195,22 @@ def _log_pipeline(arguments: argparse.Namespace) -> int:
     arguments.markdown.write_text(table + "\n", encoding="utf-8")
     print(table)
     return 0
+
+
+def _job_diagnosis(arguments: argparse.Namespace) -> int:
+    from loadtest.job_failures import FailureSettings, failures_table, measure_failures
+
+    settings = FailureSettings(
+        triton_url=f"grpc://{_address(arguments.url, 'grpc')}",
+        per_minute=arguments.per_minute,
+        minutes=arguments.minutes,
+        database_url=arguments.database_url,
+        huge_bytes=arguments.huge_mb << 20,
+    )
+    run = measure_failures(settings)
+    table = failures_table(run, settings)
+    arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
+    arguments.markdown.write_text(table + "\n", encoding="utf-8")
+    print(table)
+    complete = run.lost == run.twice == 0 and set(run.statuses) <= {200, 202}
+    return 0 if complete else ServerError.exit_code

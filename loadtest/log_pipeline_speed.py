@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import IO
 
 import numpy as np
 import orjson
@@ -28,14 +27,13 @@ import orjson
 from clients import CallPolicy, LogAnomalyClient
 from contract.errors import InputError, ServerAnswerError
 from loadtest.eager_process import EagerProcess
+from loadtest.memory import ResidentMemory
 
 MODEL = "log_anomaly"
 _LETTERS = "ghijklmnopqrstuvwxyz"
 _CALLERS = (1, 8)
 _EAGER_SECONDS = 5.0
-_SAMPLE_SECONDS = 0.25
 _COMPARED_LINES = 500
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _POLICY = CallPolicy(deadline_seconds=600.0)
 
 
@@ -172,7 +170,7 @@ def score(url: str, path: Path, lines: int) -> PipelineRun:
         process = subprocess.Popen(
             command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=errors
         )
-        memory = _Memory(process.pid)
+        memory = ResidentMemory(process.pid)
         assert process.stdout is not None
         told = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -271,33 +269,6 @@ def compare_alone(url: str, base: bytes, logs: Path) -> tuple[int, int, float]:
             flipped += answer["label"] != verdict.label or answer["line"] != index + 1
             worst = max(worst, abs(answer["score"] - verdict.score))
     return len(chosen), flipped, worst
-
-
-class _Memory:
-    """Resident memory of a process, sampled until it ends."""
-
-    def __init__(self, pid: int) -> None:
-        self._samples: list[float] = []
-        self._end = threading.Event()
-        self._file: IO[bytes] = Path(f"/proc/{pid}/statm").open("rb", buffering=0)  # noqa: SIM115
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> list[float]:
-        self._end.set()
-        self._thread.join()
-        self._file.close()
-        return self._samples
-
-    def _run(self) -> None:
-        while not self._end.wait(_SAMPLE_SECONDS):
-            try:
-                self._file.seek(0)
-                pages = int(self._file.read().split()[1])
-            except (OSError, ValueError, IndexError):
-                return
-            if pages:
-                self._samples.append(pages * _PAGE_BYTES / 1e6)
 
 
 def speed_table(speed: Speed) -> str:

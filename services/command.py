@@ -7,8 +7,12 @@ import sys
 
 from contract.errors import PresageError
 from services.forecast_loop.command import add_parser as add_forecast_loop
-from services.forecast_loop.command import with_default_command
+from services.forecast_loop.command import with_default_command as with_loop_default
+from services.job_diagnosis.command import add_parser as add_job_diagnosis
+from services.job_diagnosis.command import with_default_command as with_jobs_default
 from services.log_pipeline.command import add_parser as add_log_pipeline
+from services.notify.command import add_parser as add_notify
+from services.web.command import add_parser as add_tokens
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,7 +21,11 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="service", required=True)
     add_forecast_loop(commands)
     add_log_pipeline(commands)
-    arguments = parser.parse_args(with_default_command(sys.argv[1:] if argv is None else argv))
+    add_notify(commands)
+    add_job_diagnosis(commands)
+    add_tokens(commands)
+    words = with_jobs_default(with_loop_default(sys.argv[1:] if argv is None else argv))
+    arguments = parser.parse_args(words)
     try:
         code: int = arguments.run(arguments)
         return code

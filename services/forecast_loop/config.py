@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from contract.errors import ConfigError
 from contract.metric_names import RESERVED_LABELS, exposed_label
+from services.settings_file import load_settings_file
 
 Unit = Literal["ratio", "percent", "bytes", "seconds", "count", "other"]
 LARGEST_OF_UNIT = {"ratio": 1.5, "percent": 150.0}
@@ -223,26 +222,9 @@ def load_config(path: Path, **loop_settings: Any) -> LoopConfig:
 
     Raises ConfigError: which setting, expected, got.
     """
-    try:
-        settings = tomllib.loads(path.read_text("utf-8"))
-        if loop_settings and isinstance(settings.get("loop", {}), dict):
-            settings["loop"] = {**settings.get("loop", {}), **loop_settings}
-        return LoopConfig.model_validate(settings)
-    except OSError as error:
-        raise ConfigError(
-            "settings cannot be read",
-            where=str(path),
-            got=error.strerror or str(error),
-            next_command="start from deploy/prometheus/forecast_loop.toml",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("settings are no TOML", where=str(path), got=str(error)) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ConfigError(
-            f"setting {place or 'as a whole'} makes no sense{more}",
-            where=str(path),
-            got=first["msg"].removeprefix("Value error, "),
-        ) from error
+    return load_settings_file(
+        path,
+        LoopConfig,
+        example="deploy/prometheus/forecast_loop.toml",
+        given={"loop": loop_settings},
+    )

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-import httpx
-
-from contract.errors import ServerAnswerError, ServerUnavailableError
+from services.alertmanager import Alertmanager, alert, rfc3339
 
 ALERT = "LogAnomaly"
 OVERFLOW_ALERT = "LogAnomalyTemplatesOverflow"
@@ -16,7 +13,6 @@ RESEND_SECONDS = 60.0
 RESOLVE_SECONDS = 300.0
 _MOST_ALERTS = 50
 """At once; a model gone wrong must not flood the people on duty."""
-_TIMEOUT_SECONDS = 10.0
 
 
 class Alerting:
@@ -28,7 +24,7 @@ class Alerting:
     Raises (``tell``): ServerUnavailableError, ServerAnswerError.
     """
 
-    name = "alertmanager"
+    name = Alertmanager.name
 
     def __init__(
         self,
@@ -39,16 +35,15 @@ class Alerting:
         resolve_seconds: float = RESOLVE_SECONDS,
         clock: Callable[[], float],
     ) -> None:
-        self.url = url.rstrip("/") + "/api/v2/alerts"
+        self._alertmanager = Alertmanager(url)
         self._severity = severity
         self._resend_seconds = resend_seconds
         self._resolve_seconds = resolve_seconds
         self._clock = clock
         self._told_at: dict[str, float] = {}
-        self._http = httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False)
 
     def close(self) -> None:
-        self._http.close()
+        self._alertmanager.close()
 
     def tell(self, rows: Sequence[dict[str, Any]]) -> int:
         """How many alerts were sent."""
@@ -71,7 +66,7 @@ class Alerting:
         if len(due) > _MOST_ALERTS:
             alerts.append(self._overflow(len(due), now))
         if alerts:
-            self._post(alerts)
+            self._alertmanager.post(alerts)
             self._told_at |= dict.fromkeys(due, now)
         return len(alerts)
 
@@ -81,50 +76,30 @@ class Alerting:
         shown = ", ".join(sources[:5]) + (f" (+{len(sources) - 5})" if len(sources) > 5 else "")
         first, last = min(r["first_seen"] for r in rows), max(r["last_seen"] for r in rows)
         newest = max(rows, key=lambda row: row["last_seen"])
-        return {
-            # Only what stays the same: a label that changes is another alert to Alertmanager.
-            "labels": {"alertname": ALERT, "template": template, "severity": self._severity},
-            "annotations": {
+        return alert(
+            {"alertname": ALERT, "template": template, "severity": self._severity},
+            {
                 "summary": f"{count:,} abnormal log lines of one template from {shown}",
                 "summary_zh": f"来自 {shown} 的同一模板异常日志 {count:,} 行",
                 "template": newest["template"],
                 "example": newest["example"],
                 "sources": shown,
                 "count": str(count),
-                "first_seen": _time(first),
-                "last_seen": _time(last),
+                "first_seen": rfc3339(first),
+                "last_seen": rfc3339(last),
             },
-            "startsAt": _time(first),
-            "endsAt": _time(last + self._resolve_seconds),
-        }
+            starts_at=first,
+            ends_at=last + self._resolve_seconds,
+        )
 
     def _overflow(self, count: int, now: float) -> dict[str, Any]:
-        return {
-            "labels": {"alertname": OVERFLOW_ALERT, "severity": self._severity},
-            "annotations": {
+        return alert(
+            {"alertname": OVERFLOW_ALERT, "severity": self._severity},
+            {
                 "summary": f"{count:,} abnormal templates at once; {_MOST_ALERTS} are shown. "
                 "Look at them: python -m services log_pipeline top",
                 "summary_zh": f"同时有 {count:,} 个异常模板，只列出 {_MOST_ALERTS} 个",
             },
-            "startsAt": _time(now),
-            "endsAt": _time(now + self._resolve_seconds),
-        }
-
-    def _post(self, alerts: list[dict[str, Any]]) -> None:
-        try:
-            answer = self._http.post(self.url, json=alerts)
-        except httpx.HTTPError as error:
-            raise ServerUnavailableError(
-                "Alertmanager cannot be reached", where=self.url, got=str(error) or repr(error)
-            ) from error
-        if not answer.is_success:
-            raise ServerAnswerError(
-                "Alertmanager refuses the alerts",
-                where=self.url,
-                expected="200",
-                got=f"{answer.status_code}: {answer.text[:200].strip()}",
-            )
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+            starts_at=now,
+            ends_at=now + self._resolve_seconds,
+        )

@@ -14,10 +14,10 @@ from services.log_pipeline.alerting import Alerting
 from services.log_pipeline.classifier import LineClassifier
 from services.log_pipeline.event import Event
 from services.log_pipeline.outlets import Anomaly, Outlet
-from services.log_pipeline.spool import Spool
 from services.log_pipeline.telemetry import Telemetry
 from services.log_pipeline.templates import TemplateBook, template_id
 from services.problems import ProblemLog
+from services.spool import Spool
 
 _FIRST_DELAY_SECONDS = 0.2
 _LARGEST_DELAY_SECONDS = 10.0

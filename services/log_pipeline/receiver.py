@@ -25,9 +25,9 @@ from contract.errors import OverloadedError
 from services.log_pipeline.bulk import BulkError, error_answer, read_bulk, read_json_lines
 from services.log_pipeline.event import Event
 from services.log_pipeline.lines import Oddities
-from services.log_pipeline.spool import Spool
 from services.log_pipeline.telemetry import Telemetry
 from services.log_pipeline.templates import TemplateBook
+from services.spool import Spool
 
 ELASTICSEARCH_VERSION = "8.15.0"
 LARGEST_BODY_BYTES = 100 << 20

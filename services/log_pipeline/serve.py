@@ -19,9 +19,9 @@ from services.log_pipeline.classifier import LineClassifier
 from services.log_pipeline.delivery import Delivery, SpoolWorker, drain
 from services.log_pipeline.outlets import Elasticsearch, JsonLines, Outlet
 from services.log_pipeline.receiver import Receiver
-from services.log_pipeline.spool import Spool
 from services.log_pipeline.telemetry import Telemetry
 from services.log_pipeline.templates import TemplateBook
+from services.spool import Spool
 
 DRAIN_SECONDS = 8.0
 """What is not delivered by then stays in the spool for the next start."""

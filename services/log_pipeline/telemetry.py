@@ -7,42 +7,23 @@ from collections.abc import Mapping
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from services.bounded_counter import BoundedCounter
 from services.log_pipeline.classifier import LineClassifier
-from services.log_pipeline.templates import OTHER
 
 PREFIX = "presage_log_"
 _LARGEST_SOURCES = 200
 _LARGEST_TEMPLATES = 1_000
 
 
-class _Bounded:
-    """The first ``limit`` label sets keep their names; all later ones share ``other``."""
-
-    def __init__(self, counter: Counter, limit: int) -> None:
-        self._counter = counter
-        self._limit = limit
-        self._known: set[tuple[str, ...]] = set()
-
-    def add(self, count: int, *values: str, bounded: int) -> None:
-        """``bounded``: how many of the values, from the first, are of unbounded variety."""
-        head = values[:bounded]
-        if head not in self._known:
-            if len(self._known) >= self._limit:
-                values = (OTHER,) * bounded + values[bounded:]
-            else:
-                self._known.add(head)
-        self._counter.labels(*values).inc(count)
-
-
 class Telemetry:
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._lines = _Bounded(
+        self._lines = BoundedCounter(
             self._counter("lines_total", "Lines by source and answer.", "source", "label"),
             _LARGEST_SOURCES,
         )
-        self._anomalies = _Bounded(
+        self._anomalies = BoundedCounter(
             self._counter(
                 "anomalies_total", "Anomalies by source and template.", "source", "template"
             ),

@@ -11,7 +11,6 @@ from typing import Any
 
 _LONGEST = 500
 """Characters of a template or an example that are kept: enough to know it by."""
-OTHER = "other"
 SURGE_WINDOW_SECONDS = 300.0
 _BUCKET_SECONDS = 10.0
 

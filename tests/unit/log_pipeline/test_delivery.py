@@ -13,7 +13,7 @@ from services.log_pipeline.classifier import LineClassifier
 from services.log_pipeline.delivery import Delivery, SpoolWorker, StoppedError
 from services.log_pipeline.event import Event
 from services.log_pipeline.outlets import Anomaly
-from services.log_pipeline.spool import Spool
+from services.spool import Spool
 
 
 class Outlet:

@@ -145,6 +145,10 @@ class Spool:
             while len(self._segments) > 1 and self._segments[1] <= self._committed:
                 self._path(self._segments.pop(0)).unlink(missing_ok=True)
 
+    def rewind(self) -> None:
+        """Read again from the last commit."""
+        self.position = self._committed
+
     def close(self) -> None:
         with self._written:
             self._closed = True

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import OverloadedError, ServerSetupError
-from services.log_pipeline import spool as spooling
-from services.log_pipeline.spool import Spool
+from services import spool as spooling
+from services.spool import Spool
 
 
 def read_all(spool: Spool, limit: int = 100) -> list[bytes]:

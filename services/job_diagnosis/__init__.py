@@ -1,0 +1,1 @@
+"""The job-failure service: why did it die, whose fault is it, who must be told."""

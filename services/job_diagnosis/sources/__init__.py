@@ -1,0 +1,1 @@
+"""Where a failed job's log is fetched from when it is named and not sent."""

@@ -1,0 +1,1 @@
+"""Telling people: channels, routing, templates, and an outbox that forgets nothing."""
