@@ -117,6 +117,19 @@ class Prometheus:
         result = self._ask("/api/v1/query", form)["data"]["result"]
         return int(float(result[0]["value"][1])) if result else 0
 
+    def vector(self, expression: str, now_seconds: float) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series that the expression has at a moment."""
+        form = {"query": expression, "time": f"{now_seconds:.3f}"}
+        answer = self._ask("/api/v1/query", form)
+        try:
+            return [
+                (dict(one["metric"]), float(one["value"][1])) for one in answer["data"]["result"]
+            ]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ServerAnswerError(
+                "Prometheus answers no vector", where=self.settings.url, got=repr(error)
+            ) from error
+
     def label_values(self, label: str, selector: str | None, grid: Grid) -> list[str]:
         """Sorted; of the series that the selector matches within the grid (None: of all)."""
         form = {"start": str(grid.start_seconds), "end": str(grid.end_seconds)}

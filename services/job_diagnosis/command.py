@@ -36,6 +36,9 @@ def add_parser(commands: Any) -> None:
     serve.add_argument(
         "--files-below", type=Path, action="append", metavar="FOLDER", help="readable by reference"
     )
+    serve.add_argument(
+        "--prometheus-url", metavar="URL", help="of the script exporters: faults of a job's node"
+    )
     _add_database(serve)
     _add_sources(serve)
     serve.add_argument(
@@ -103,7 +106,10 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     start_logging()
     names = ("port", "triton_url", "spool", "answer_seconds", "workers", "retention_days")
-    given = {name: getattr(arguments, name) for name in (*names, "files_below", "database_url")}
+    given = {
+        name: getattr(arguments, name)
+        for name in (*names, "files_below", "prometheus_url", "database_url")
+    }
     return serve(
         load_settings(JobSettings, given),
         WebSettings.load(**web_settings(arguments)),

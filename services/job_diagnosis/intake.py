@@ -16,6 +16,7 @@ from contract.errors import RequestRefusedError, ServerUnavailableError
 from services.job_diagnosis.accepted import AcceptedLog, AcceptedLogs, JobFacts
 from services.job_diagnosis.diagnosing import Diagnoser, PostponedError
 from services.job_diagnosis.evidence import JobEvidence, Source
+from services.job_diagnosis.node_events import NodeEvents
 from services.job_diagnosis.reading import LogReader, ReadLog
 from services.job_diagnosis.record import JobRecord, result_id_of
 from services.job_diagnosis.results import ResultBook
@@ -42,6 +43,7 @@ class Intake:
     """Reads logs, keeps them, and waits for their diagnosis; in the event loop.
 
     sources: by the name a reference gives
+    node_events: of the job's node; None: nobody is asked
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Intake:
         book: ResultBook,
         sources: Mapping[str, Source[Any]],
         telemetry: Telemetry,
+        node_events: NodeEvents | None = None,
     ) -> None:
         self._web = web
         self._accepted = accepted
@@ -60,6 +63,7 @@ class Intake:
         self._book = book
         self.sources = sources
         self._telemetry = telemetry
+        self._node_events = node_events
         self._large = asyncio.Semaphore(settings.large_logs)
         self._claims: dict[str, asyncio.Lock] = {}
 
@@ -68,7 +72,7 @@ class Intake:
     ) -> Outcome:
         """Raises RequestRefusedError, OverloadedError, ServerAnswerError."""
         reader = self._reader(json_lines=facts.source == "json_lines")
-        log = await self._read(reader, self._paced(pieces))
+        log = await self._read(reader, self._paced(pieces), facts=facts)
         return await self._diagnose(facts, log, wait_seconds)
 
     async def fetch(self, facts: JobFacts, reference: Any, wait_seconds: float) -> Outcome:
@@ -87,13 +91,13 @@ class Intake:
         log = evidence.log
         pieces = iter((log,)) if isinstance(log, bytes) else log
         reader = self._reader(json_lines=False)
-        read = await self._read(reader, _threaded(pieces), evidence.extra)
         facts = replace(
             facts,
             node=facts.node or _word(evidence.node),
             device=facts.device or _word(evidence.device),
             user=facts.user or _word(evidence.user),
         )
+        read = await self._read(reader, _threaded(pieces), evidence.extra, facts=facts)
         return await self._diagnose(facts, read, wait_seconds)
 
     def _reader(self, *, json_lines: bool) -> LogReader:
@@ -102,7 +106,12 @@ class Intake:
         )
 
     async def _read(
-        self, reader: LogReader, pieces: AsyncIterator[bytes], extra: tuple[str, ...] = ()
+        self,
+        reader: LogReader,
+        pieces: AsyncIterator[bytes],
+        extra: tuple[str, ...] = (),
+        *,
+        facts: JobFacts,
     ) -> ReadLog:
         """In other threads, a megabyte at a time; few large ones beside each other."""
         held, holds_large = bytearray(), False
@@ -119,12 +128,18 @@ class Intake:
             def finish() -> ReadLog:
                 if held:
                     reader.feed(bytes(held))
-                return reader.finish(extra)
+                return reader.finish(extra, self._seen_on_node(reader, facts))
 
             return await run_in_threadpool(finish)
         finally:
             if holds_large:
                 self._large.release()
+
+    def _seen_on_node(self, reader: LogReader, facts: JobFacts) -> tuple[str, ...]:
+        if self._node_events is None:
+            return ()
+        node = facts.node or reader.node
+        return self._node_events.lines(node, facts.started_at, facts.finished_at)
 
     async def _paced(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Whoever sends a byte a minute is sent away; our own work is not counted."""

@@ -70,6 +70,11 @@ class LogReader:
         self.size_bytes = 0
         """Unpacked, so far."""
 
+    @property
+    def node(self) -> str | None:
+        """That the documents read so far name."""
+        return None if self._documents is None else self._documents.node
+
     def feed(self, piece: bytes) -> None:
         if self._start is not None:
             # gzip is known by its first two bytes, whatever the sender calls it.
@@ -96,8 +101,11 @@ class LogReader:
                 if piece:
                     self._unpacker = zlib.decompressobj(31)
 
-    def finish(self, extra: Sequence[str] = ()) -> ReadLog:
-        """extra: lines that follow the log: events, an exit code, a reason."""
+    def finish(self, extra: Sequence[str] = (), beside: Sequence[str] = ()) -> ReadLog:
+        """extra: lines that follow the log: events, an exit code, a reason.
+
+        beside: further lines that are no part of it: the same log is known again without them.
+        """
         if self._start:
             self._take(self._start)
         if self._unpacker is not None and not self._unpacker.eof:
@@ -108,6 +116,8 @@ class LogReader:
             self._take(b"\n" + "\n".join(extra).encode("utf-8", "replace"))
         if self._documents is not None:
             self._thinner.feed(self._documents.rest())
+        if beside:
+            self._thinner.feed(b"\n" + "\n".join(beside).encode("utf-8", "replace"))
         thinned = self._thinner.finish()
         # As the server sees it: U+3000 is blank too.
         if not self._has_text and not _readable(thinned.text).strip():
@@ -125,7 +135,7 @@ class LogReader:
             log_sha256=self._digest.hexdigest(),
             size_bytes=self.size_bytes,
             secrets=secrets,
-            node=None if self._documents is None else self._documents.node,
+            node=self.node,
             odd=Oddities() if self._documents is None else self._documents.odd,
         )
 

@@ -13,12 +13,15 @@ from typing import IO, Any
 
 from clients import CallPolicy, TrainFailureRCAClient
 from contract.errors import PresageError, ServerSetupError, ServerUnavailableError
+from services.forecast_loop.config import PrometheusSettings
+from services.forecast_loop.prometheus import Prometheus
 from services.job_diagnosis.accepted import AcceptedLogs
 from services.job_diagnosis.announcing import NoNotices, Notices
 from services.job_diagnosis.app import STREAM_PATHS, make_app
 from services.job_diagnosis.diagnosing import Diagnoser
 from services.job_diagnosis.evidence import Source
 from services.job_diagnosis.intake import Intake
+from services.job_diagnosis.node_events import NodeEvents
 from services.job_diagnosis.notices import NoticeSettings, make_notices
 from services.job_diagnosis.results import ResultBook
 from services.job_diagnosis.settings import JobSettings
@@ -71,6 +74,12 @@ class JobService:
         self.diagnoser = Diagnoser(
             self._client, self.accepted, self.book.keep, observe=self.telemetry.asked
         )
+        self._prometheus = _prometheus(settings)
+        self._node_events = (
+            None
+            if self._prometheus is None
+            else NodeEvents(self._prometheus, window_seconds=settings.node_events_seconds)
+        )
         self._stopped = threading.Event()
         self._housekeeping = threading.Thread(
             target=self._keep_house, name="housekeeping", daemon=True
@@ -88,6 +97,8 @@ class JobService:
         self.diagnoser.stop(_CLOSE_SECONDS)
         self.book.close(_CLOSE_SECONDS)
         self._client.close()
+        if self._prometheus is not None:
+            self._prometheus.close()
         self.storage.close()
         self._lock.close()
 
@@ -101,6 +112,7 @@ class JobService:
             self.book,
             self.sources,
             self.telemetry,
+            self._node_events,
         )
         app = make_app(
             intake,
@@ -192,3 +204,17 @@ def _lock(folder: Path) -> IO[str]:
             next_command="stop the other process that uses it, or choose another --spool",
         ) from error
     return lock
+
+
+def _prometheus(settings: JobSettings) -> Prometheus | None:
+    if settings.prometheus_url is None:
+        return None
+    # One attempt, soon given up: a diagnosis waits for it.
+    return Prometheus(
+        PrometheusSettings(
+            url=settings.prometheus_url,
+            timeout_seconds=5.0,
+            attempts=1,
+            bearer_token_file=settings.prometheus_token_file,
+        )
+    )

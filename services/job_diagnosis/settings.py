@@ -16,7 +16,9 @@ class JobSettings(BaseSettings):
     database_url: sqlite:///file or postgresql://…. spool: what is accepted and not done yet; its
     limit is of accepted logs, beyond it they are refused. answer_seconds: how long a request waits
     for its diagnosis before it is told to come back. files_below: folders whose files a reference
-    may name. retention_days: results with a verdict stay for good; 0 keeps all.
+    may name. prometheus_url: where the script exporters' series are, for what happened on a job's
+    node; node_events_seconds: how far back where nobody says when it began.
+    retention_days: results with a verdict stay for good; 0 keeps all.
     """
 
     model_config = SettingsConfigDict(env_prefix="PRESAGE_JOBS_", frozen=True, extra="ignore")
@@ -32,4 +34,7 @@ class JobSettings(BaseSettings):
     large_logs: int = Field(default=2, ge=1, le=64)
     """Uploads of more than 4 MiB read at a time; further ones wait their turn."""
     files_below: tuple[Path, ...] = ()
+    prometheus_url: str | None = Field(default=None, pattern=r"^https?://")
+    prometheus_token_file: Path | None = None
+    node_events_seconds: float = Field(default=1800.0, ge=60)
     retention_days: int = Field(default=180, ge=0)
