@@ -28,11 +28,20 @@ T = TypeVar("T")
 
 
 class SyncCaller:
-    """Base of the sync clients. Close it, or use it in a ``with`` block."""
+    """Base of the sync clients. Close it, or use it in a ``with`` block.
 
-    def __init__(self, url: str = DEFAULT_URL, policy: CallPolicy | None = None) -> None:
+    token: sent as a bearer token, for a server behind a proxy that asks for one.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        policy: CallPolicy | None = None,
+        *,
+        token: str | None = None,
+    ) -> None:
         self.policy = policy or CallPolicy()
-        self._transport = make_transport(url)
+        self._transport = make_transport(url, token)
         self._configs: dict[str, dict[str, Any]] = {}
         self._pool: ThreadPoolExecutor | None = None
 
@@ -108,9 +117,16 @@ class SyncCaller:
 class AsyncCaller:
     """Base of the async clients. Close it, or use it in an ``async with`` block."""
 
-    def __init__(self, url: str = DEFAULT_URL, policy: CallPolicy | None = None) -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        policy: CallPolicy | None = None,
+        *,
+        token: str | None = None,
+    ) -> None:
         self.policy = policy or CallPolicy()
         self._url = url
+        self._token = token
         self._lazy_transport: Any = None
         self._configs: dict[str, dict[str, Any]] = {}
 
@@ -118,7 +134,7 @@ class AsyncCaller:
     def _transport(self) -> Any:
         # Made inside the running loop, where grpc.aio and aiohttp want to be made.
         if self._lazy_transport is None:
-            self._lazy_transport = make_async_transport(self._url)
+            self._lazy_transport = make_async_transport(self._url, self._token)
         return self._lazy_transport
 
     async def __aenter__(self) -> Self:

@@ -81,12 +81,19 @@ def split_url(url: str) -> tuple[str, str, bool]:
     return kind, address, tls
 
 
-def make_transport(url: str) -> Transport:
-    return _GrpcTransport(url) if split_url(url)[0] == "grpc" else _HttpTransport(url)
+def make_transport(url: str, token: str | None = None) -> Transport:
+    """token: sent as a bearer token, for a server behind a proxy that asks for one."""
+    is_grpc = split_url(url)[0] == "grpc"
+    return _GrpcTransport(url, token) if is_grpc else _HttpTransport(url, token)
 
 
-def make_async_transport(url: str) -> AsyncTransport:
-    return _AsyncGrpcTransport(url) if split_url(url)[0] == "grpc" else _AsyncHttpTransport(url)
+def make_async_transport(url: str, token: str | None = None) -> AsyncTransport:
+    is_grpc = split_url(url)[0] == "grpc"
+    return _AsyncGrpcTransport(url, token) if is_grpc else _AsyncHttpTransport(url, token)
+
+
+def _bearer(token: str | None) -> dict[str, str] | None:
+    return {"authorization": f"Bearer {token}"} if token else None
 
 
 def _tensors(module: Any, call: Call) -> dict[str, Any]:
@@ -113,17 +120,20 @@ def _answer(call: Call, result: Any, model_version: str) -> Answer:
 class _GrpcTransport:
     """Safe to use from several threads, as the channel below it is."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         import tritonclient.grpc as triton
 
         self.url = url
+        self._headers = _bearer(token)
         self._triton = triton
         self._client = triton.InferenceServerClient(**_grpc_arguments(url, triton))
 
     def infer(self, call: Call, timeout_seconds: float) -> Answer:
         try:
             result = self._client.infer(
-                **_tensors(self._triton, call), client_timeout=timeout_seconds
+                **_tensors(self._triton, call),
+                client_timeout=timeout_seconds,
+                headers=self._headers,
             )
             return _answer(call, result, result.get_response().model_version)
         except Exception as error:
@@ -132,7 +142,7 @@ class _GrpcTransport:
     def config(self, model: str, timeout_seconds: float) -> dict[str, Any]:
         try:
             answer = self._client.get_model_config(
-                model, as_json=True, client_timeout=timeout_seconds
+                model, as_json=True, client_timeout=timeout_seconds, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model=model, url=self.url) from error
@@ -142,7 +152,7 @@ class _GrpcTransport:
     def index(self) -> list[dict[str, Any]]:
         try:
             answer = self._client.get_model_repository_index(
-                as_json=True, client_timeout=_INDEX_SECONDS
+                as_json=True, client_timeout=_INDEX_SECONDS, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
@@ -152,7 +162,7 @@ class _GrpcTransport:
     def statistics(self) -> list[dict[str, Any]]:
         try:
             answer = self._client.get_inference_statistics(
-                as_json=True, client_timeout=_INDEX_SECONDS
+                as_json=True, client_timeout=_INDEX_SECONDS, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model="statistics", url=self.url) from error
@@ -166,10 +176,11 @@ class _GrpcTransport:
 class _HttpTransport:
     """One tritonclient a thread: its gevent connections may not change threads."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         import tritonclient.http as triton
 
         self.url = url
+        self._headers = _bearer(token)
         self._triton = triton
         self._local = threading.local()
         self._all: list[Any] = []
@@ -177,7 +188,11 @@ class _HttpTransport:
 
     def infer(self, call: Call, timeout_seconds: float) -> Answer:
         tensors = _tensors(self._triton, call)
-        result = self._ask(call.model, timeout_seconds, lambda client: client.infer(**tensors))
+        result = self._ask(
+            call.model,
+            timeout_seconds,
+            lambda client: client.infer(**tensors, headers=self._headers),
+        )
         try:
             return _answer(call, result, result.get_response().get("model_version", ""))
         except Exception as error:
@@ -185,19 +200,25 @@ class _HttpTransport:
 
     def config(self, model: str, timeout_seconds: float) -> dict[str, Any]:
         config: dict[str, Any] = self._ask(
-            model, timeout_seconds, lambda client: client.get_model_config(model)
+            model,
+            timeout_seconds,
+            lambda client: client.get_model_config(model, headers=self._headers),
         )
         return config
 
     def index(self) -> list[dict[str, Any]]:
         models: list[dict[str, Any]] = self._ask(
-            "repository", _INDEX_SECONDS, lambda client: client.get_model_repository_index()
+            "repository",
+            _INDEX_SECONDS,
+            lambda client: client.get_model_repository_index(headers=self._headers),
         )
         return models
 
     def statistics(self) -> list[dict[str, Any]]:
         answer = self._ask(
-            "statistics", _INDEX_SECONDS, lambda client: client.get_inference_statistics()
+            "statistics",
+            _INDEX_SECONDS,
+            lambda client: client.get_inference_statistics(headers=self._headers),
         )
         models: list[dict[str, Any]] = answer.get("model_stats", [])
         return models
@@ -251,17 +272,20 @@ class _HttpTransport:
 
 
 class _AsyncGrpcTransport:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         import tritonclient.grpc.aio as triton
 
         self.url = url
+        self._headers = _bearer(token)
         self._triton = triton
         self._client = triton.InferenceServerClient(**_grpc_arguments(url, triton))
 
     async def infer(self, call: Call, timeout_seconds: float) -> Answer:
         try:
             result = await self._client.infer(
-                **_tensors(self._triton, call), client_timeout=timeout_seconds
+                **_tensors(self._triton, call),
+                client_timeout=timeout_seconds,
+                headers=self._headers,
             )
             return _answer(call, result, result.get_response().model_version)
         except Exception as error:
@@ -270,7 +294,7 @@ class _AsyncGrpcTransport:
     async def config(self, model: str, timeout_seconds: float) -> dict[str, Any]:
         try:
             answer = await self._client.get_model_config(
-                model, as_json=True, client_timeout=timeout_seconds
+                model, as_json=True, client_timeout=timeout_seconds, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model=model, url=self.url) from error
@@ -280,7 +304,7 @@ class _AsyncGrpcTransport:
     async def index(self) -> list[dict[str, Any]]:
         try:
             answer = await self._client.get_model_repository_index(
-                as_json=True, client_timeout=_INDEX_SECONDS
+                as_json=True, client_timeout=_INDEX_SECONDS, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
@@ -290,7 +314,7 @@ class _AsyncGrpcTransport:
     async def statistics(self) -> list[dict[str, Any]]:
         try:
             answer = await self._client.get_inference_statistics(
-                as_json=True, client_timeout=_INDEX_SECONDS
+                as_json=True, client_timeout=_INDEX_SECONDS, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model="statistics", url=self.url) from error
@@ -302,10 +326,11 @@ class _AsyncGrpcTransport:
 
 
 class _AsyncHttpTransport:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         import tritonclient.http.aio as triton
 
         self.url = url
+        self._headers = _bearer(token)
         _, address, tls = split_url(url)
         self._triton = triton
         self._client = triton.InferenceServerClient(
@@ -315,7 +340,8 @@ class _AsyncHttpTransport:
     async def infer(self, call: Call, timeout_seconds: float) -> Answer:
         try:
             result = await asyncio.wait_for(
-                self._client.infer(**_tensors(self._triton, call)), timeout_seconds
+                self._client.infer(**_tensors(self._triton, call), headers=self._headers),
+                timeout_seconds,
             )
             return _answer(call, result, result.get_response().get("model_version", ""))
         except Exception as error:
@@ -324,7 +350,7 @@ class _AsyncHttpTransport:
     async def config(self, model: str, timeout_seconds: float) -> dict[str, Any]:
         try:
             config: dict[str, Any] = await asyncio.wait_for(
-                self._client.get_model_config(model), timeout_seconds
+                self._client.get_model_config(model, headers=self._headers), timeout_seconds
             )
         except Exception as error:
             raise translate(error, model=model, url=self.url) from error
@@ -333,7 +359,7 @@ class _AsyncHttpTransport:
     async def index(self) -> list[dict[str, Any]]:
         try:
             models: list[dict[str, Any]] = await asyncio.wait_for(
-                self._client.get_model_repository_index(), _INDEX_SECONDS
+                self._client.get_model_repository_index(headers=self._headers), _INDEX_SECONDS
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
@@ -341,7 +367,9 @@ class _AsyncHttpTransport:
 
     async def statistics(self) -> list[dict[str, Any]]:
         try:
-            answer = await asyncio.wait_for(self._client.get_inference_statistics(), _INDEX_SECONDS)
+            answer = await asyncio.wait_for(
+                self._client.get_inference_statistics(headers=self._headers), _INDEX_SECONDS
+            )
         except Exception as error:
             raise translate(error, model="statistics", url=self.url) from error
         models: list[dict[str, Any]] = answer.get("model_stats", [])

@@ -12,17 +12,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clients._transport import DEFAULT_URL, make_transport
+from clients._transport import DEFAULT_URL
 from clients.csv_series import read_csv_series
 from clients.diagnose import TrainFailureRCAClient, check_threshold
 from clients.forecast import MetricForecastClient
 from clients.logs import LogAnomalyClient
 from clients.policy import CallPolicy
 from clients.results import Diagnosis
-from clients.table import render
-from contract.errors import DataFileError, InputError, PresageError, SeriesError
+from clients.server import ModelState, ModelStatistics, ServerClient
+from clients.table import GREEN, RED, YELLOW, render
+from contract.errors import (
+    DataFileError,
+    InputError,
+    PresageError,
+    SeriesError,
+    ServerUnavailableError,
+)
 
 URL_VARIABLE = "PRESAGE_URL"
+TOKEN_VARIABLE = "PRESAGE_TOKEN"
+_STATE_COLOURS = {"READY": GREEN, "LOADING": YELLOW, "UNLOADING": YELLOW, "UNAVAILABLE": RED}
 _DEFAULT_STEP_SECONDS = 300.0
 
 
@@ -48,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get(URL_VARIABLE, DEFAULT_URL),
         help=f"grpc://host:port or http://host:port (default: ${URL_VARIABLE} or {DEFAULT_URL})",
     )
+    common.add_argument(
+        "--token",
+        default=os.environ.get(TOKEN_VARIABLE),
+        help=f"bearer token, where a proxy before the server asks for one (default: "
+        f"${TOKEN_VARIABLE}, which other users of this machine cannot see)",
+    )
     common.add_argument("--deadline-seconds", type=float, default=60.0)
     common.add_argument("--json", action="store_true", help="JSON lines instead of a table")
     parser = argparse.ArgumentParser(prog="python -m clients", description=__doc__)
@@ -72,13 +87,20 @@ def _parser() -> argparse.ArgumentParser:
     diagnose.add_argument("--language", choices=["zh", "en"], default="en")
     diagnose.set_defaults(run=_diagnose)
 
+    models = commands.add_parser(
+        "models", parents=[common], help="how do the served models do, since the server started?"
+    )
+    models.set_defaults(run=_models)
+
     health = commands.add_parser("health", parents=[common], help="what does the server serve?")
     health.set_defaults(run=_health)
     return parser
 
 
-def _policy(arguments: argparse.Namespace) -> CallPolicy:
-    return CallPolicy(deadline_seconds=arguments.deadline_seconds)
+def _connection(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What every client is made with."""
+    policy = CallPolicy(deadline_seconds=arguments.deadline_seconds)
+    return {"url": arguments.url, "policy": policy, "token": arguments.token}
 
 
 def _read(name: str) -> bytes:
@@ -125,7 +147,7 @@ def _forecast(arguments: argparse.Namespace) -> int:
         names.append(name)
         steps.append(arguments.step_seconds or read.step_seconds or _DEFAULT_STEP_SECONDS)
     rows = []
-    with MetricForecastClient(arguments.url, _policy(arguments)) as client:
+    with MetricForecastClient(**_connection(arguments)) as client:
         for step in dict.fromkeys(steps):
             group = [i for i, own in enumerate(steps) if own == step]
             answer = client.forecast(
@@ -177,7 +199,7 @@ def _logs(arguments: argparse.Namespace) -> int:
     failures: list[str] = []
     rows = []
     counts = {"normal": 0, "anomaly": 0}
-    with LogAnomalyClient(arguments.url, _policy(arguments)) as client:
+    with LogAnomalyClient(**_connection(arguments)) as client:
         for name, content, reason in _read_all(arguments.files):
             if content is None:
                 failures.append(reason)
@@ -207,7 +229,8 @@ def _logs(arguments: argparse.Namespace) -> int:
                     )
     if not arguments.json:
         if rows:
-            print(render(["line", "verdict", "score", "text"], rows))
+            colours = {"anomaly": RED} if _colours() else None
+            print(render(["line", "verdict", "score", "text"], rows, colours=colours))
         print(f"{counts['anomaly']} abnormal, {counts['normal']} normal")
     return _fail(failures)
 
@@ -215,7 +238,7 @@ def _logs(arguments: argparse.Namespace) -> int:
 def _diagnose(arguments: argparse.Namespace) -> int:
     failures: list[str] = []
     check_threshold(arguments.threshold)
-    with TrainFailureRCAClient(arguments.url, _policy(arguments)) as client:
+    with TrainFailureRCAClient(**_connection(arguments)) as client:
         for name, content, reason in _read_all(arguments.files):
             if content is None:
                 failures.append(reason)
@@ -264,18 +287,59 @@ def _story(name: str, diagnosis: Diagnosis, language: str, *, colour: bool = Fal
 
 
 def _health(arguments: argparse.Namespace) -> int:
-    transport = make_transport(arguments.url)
-    try:
-        index = transport.index()
-    finally:
-        transport.close()
-    rows = [
-        [row["name"], str(row.get("version", "")), row.get("state", ""), row.get("reason", "")]
-        for row in sorted(index, key=lambda row: str(row["name"]))
-    ]
+    with ServerClient(**_connection(arguments)) as client:
+        states = client.models()
     if arguments.json:
-        for row in rows:
-            _print(dict(zip(("model", "version", "state", "reason"), row, strict=True)))
+        for one in states:
+            _print(
+                {
+                    "model": one.name,
+                    "version": one.version,
+                    "state": one.state,
+                    "reason": one.reason,
+                }
+            )
     else:
-        print(render(["model", "version", "state", "reason"], rows))
-    return 0 if any(row[2] == "READY" for row in rows) else 12
+        rows = [[one.name, one.version, one.state, one.reason] for one in states]
+        print(render(["model", "version", "state", "reason"], rows, colours=_state_colours()))
+    return 0 if any(one.is_ready for one in states) else ServerUnavailableError.exit_code
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    with ServerClient(**_connection(arguments)) as client:
+        states = client.models()
+        told = {(row.name, row.version): row for row in client.statistics()}
+    header = ["model", "version", "state", "requests", "failures", "latency", "queue", "compute"]
+    rows = []
+    for one in states:
+        statistics = told.get((one.name, one.version))
+        if arguments.json:
+            _print(_model_record(one, statistics))
+        elif statistics is None:
+            rows.append([one.name, one.version, one.state, *[""] * 6])
+        else:
+            rows.append(
+                [one.name, one.version, one.state]
+                + [f"{statistics.requests:,}", f"{statistics.failures:,}"]
+                + [
+                    f"{value:.1f} ms"
+                    for value in (
+                        statistics.mean_latency_milliseconds,
+                        statistics.mean_queue_milliseconds,
+                        statistics.mean_compute_milliseconds,
+                    )
+                ]
+                + [f"{statistics.mean_batch_size:.1f}"]
+            )
+    if not arguments.json:
+        print(render([*header, "rows a batch"], rows, colours=_state_colours()))
+    return 0 if any(one.is_ready for one in states) else ServerUnavailableError.exit_code
+
+
+def _model_record(state: ModelState, statistics: ModelStatistics | None) -> dict[str, Any]:
+    figures = {} if statistics is None else asdict(statistics)
+    return {"model": state.name, **asdict(state), **figures}
+
+
+def _state_colours() -> dict[str, str] | None:
+    return _STATE_COLOURS if _colours() else None
