@@ -88,6 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     failures.add_argument("--huge-mb", type=int, default=1024, help="of the last log; 0: none")
     failures.add_argument("--markdown", type=Path, default=Path("build/job_diagnosis.md"))
     failures.set_defaults(run=_job_diagnosis)
+
+    through = commands.add_parser(
+        "gateway", help="requests through the gateway, against eager PyTorch and direct gRPC"
+    )
+    _add_folders(through)
+    through.add_argument(
+        "--url", default="grpc://127.0.0.1:9001", help="the server's gRPC endpoint (%(default)s)"
+    )
+    through.add_argument("--rounds", type=_positive, default=5)
+    through.add_argument("--seconds", type=float, default=3.0, help="of one side in one round")
+    through.add_argument("--markdown", type=Path, default=Path("build/gateway.md"))
+    through.set_defaults(run=_gateway)
     return parser
 
 
@@ -214,3 +226,20 @@ def _job_diagnosis(arguments: argparse.Namespace) -> int:
     print(table)
     complete = run.lost == run.twice == 0 and set(run.statuses) <= {200, 202}
     return 0 if complete else ServerError.exit_code
+
+
+def _gateway(arguments: argparse.Namespace) -> int:
+    from loadtest.gateway_speed import GatewaySettings, gateway_table, measure_gateway
+
+    settings = GatewaySettings(
+        url=f"grpc://{_address(arguments.url, 'grpc')}",
+        repository=arguments.repository,
+        artifacts=arguments.artifacts,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+    )
+    table = gateway_table(measure_gateway(settings), settings)
+    arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
+    arguments.markdown.write_text(table + "\n", encoding="utf-8")
+    print(table)
+    return 0
