@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import uvloop
 
@@ -72,8 +73,8 @@ class _Caller(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are asyncio.Transports in all but their class.
+        self._transport = cast(asyncio.Transport, transport)
 
     def start(self, until: float) -> None:
         """Ask until that moment of ``perf_counter``, once at least."""
