@@ -163,8 +163,10 @@ class _Receiver:
         return diagnosis
 
     async def _notify(self, alert: _Alert, diagnosis: Diagnosis) -> bool:
-        """A notification that fails must not make Alertmanager repeat the ones that did not."""
-        if self._notifier is None:
+        """Whether it was taken. A log without evidence of failure is nobody's news, and one
+        notification that fails must not make Alertmanager repeat the others.
+        """
+        if self._notifier is None or not (diagnosis.causes or diagnosis.unknown):
             return False
         try:
             await self._notifier.notify(

@@ -7,11 +7,13 @@ import importlib
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from contract.errors import ConfigError
 from services.gateway.alertmanager import DiagnosedAlert, Notifier, annotations_of
 
 _LONGEST_NAME = 200
+_LONGEST_LINK = 2_000
 
 
 def make_notifier(config: Path | None) -> Notifier | None:
@@ -50,7 +52,6 @@ def notification_fields(alert: DiagnosedAlert) -> dict[str, Any]:
     told = annotations_of(alert.diagnosis)
     root = told["presage_root_cause"]
     causes = [c for c in alert.diagnosis.causes if c.label == alert.diagnosis.root]
-    link = alert.generator_url
     return {
         "kind": "alert",
         "cause": root,
@@ -64,13 +65,13 @@ def notification_fields(alert: DiagnosedAlert) -> dict[str, Any]:
         "evidence": [
             f"{line.line_number}: {line.text.strip()}" for c in causes for line in c.evidence
         ],
-        "link": link if _is_plain_link(link) else "",
+        "link": plain_link(alert.generator_url),
     }
 
 
-def _is_plain_link(link: str) -> bool:
-    return (
-        link.startswith(("http://", "https://"))
-        and len(link) <= 2_000
-        and not set(link) & set(" \t\r\n<>\"'()[]`")
-    )
+def plain_link(link: str) -> str:
+    """The address with what could end it early in a message encoded; "" for what is none."""
+    if not link.startswith(("http://", "https://")) or any(c.isspace() for c in link):
+        return ""
+    encoded = quote(link, safe="%/:?#@!$&*+,;=-._~{}|")
+    return encoded if len(encoded) <= _LONGEST_LINK else ""
