@@ -33,7 +33,8 @@ def test_a_firing_alert_is_told_once(triton: EmbeddedServer, tmp_path: Path) -> 
         config = tmp_path / "notify.toml"
         config.write_text(
             f'outbox = "{tmp_path}/outbox.sqlite"\n[[channel]]\nname = "hook"\n'
-            f'url = "json://{hook.target}/"\naudience = "sre"\nlowest = "info"\n'
+            f'url = "json://{hook.target}/"\naudience = "user"\n'
+            'minimum_severity = "info"\ngroup_minutes = 0\n'
         )
         words = ("train_failure_rca", "--no-tokens", "--port=0", f"--notify-config={config}")
         with gateway_process(tmp_path / "run", f"grpc://{triton.grpc_url}", *words) as gateway:
