@@ -156,8 +156,7 @@ class _GrpcTransport:
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
-        models: list[dict[str, Any]] = answer.get("models", [])
-        return models
+        return _only_models(answer.get("models", []))
 
     def statistics(self) -> list[dict[str, Any]]:
         try:
@@ -207,12 +206,12 @@ class _HttpTransport:
         return config
 
     def index(self) -> list[dict[str, Any]]:
-        models: list[dict[str, Any]] = self._ask(
+        rows = self._ask(
             "repository",
             _INDEX_SECONDS,
             lambda client: client.get_model_repository_index(headers=self._headers),
         )
-        return models
+        return _only_models(rows)
 
     def statistics(self) -> list[dict[str, Any]]:
         answer = self._ask(
@@ -308,8 +307,7 @@ class _AsyncGrpcTransport:
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
-        models: list[dict[str, Any]] = answer.get("models", [])
-        return models
+        return _only_models(answer.get("models", []))
 
     async def statistics(self) -> list[dict[str, Any]]:
         try:
@@ -358,12 +356,12 @@ class _AsyncHttpTransport:
 
     async def index(self) -> list[dict[str, Any]]:
         try:
-            models: list[dict[str, Any]] = await asyncio.wait_for(
+            rows = await asyncio.wait_for(
                 self._client.get_model_repository_index(headers=self._headers), _INDEX_SECONDS
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
-        return models
+        return _only_models(rows)
 
     async def statistics(self) -> list[dict[str, Any]]:
         try:
@@ -377,6 +375,11 @@ class _AsyncHttpTransport:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _only_models(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Triton takes any folder of its repository for a model, also where versions are staged."""
+    return [row for row in rows if not str(row["name"]).startswith(".")]
 
 
 def _grpc_arguments(url: str, triton: Any) -> dict[str, Any]:
