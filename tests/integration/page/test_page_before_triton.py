@@ -141,4 +141,4 @@ def test_the_server_goes_and_the_page_says_so(
     shown = panel(page, "diagnose").locator(
         '.answer[data-state="busy"], .answer[data-state="failure"]'
     )
-    expect(shown).to_contain_text("model server", timeout=90_000)
+    expect(shown).to_contain_text("does not answer", timeout=90_000)
