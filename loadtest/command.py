@@ -103,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _tell(table: str, markdown: Path) -> None:
+    """To the terminal, and to the file that a document is made of."""
+    markdown.parent.mkdir(parents=True, exist_ok=True)
+    markdown.write_text(table + "\n", encoding="utf-8")
+    print(table)
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -203,9 +210,7 @@ def _log_pipeline(arguments: argparse.Namespace) -> int:
         rounds=arguments.rounds,
     )
     table = speed_table(measure_speed(settings))
-    arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
-    arguments.markdown.write_text(table + "\n", encoding="utf-8")
-    print(table)
+    _tell(table, arguments.markdown)
     return 0
 
 
@@ -221,9 +226,7 @@ def _job_diagnosis(arguments: argparse.Namespace) -> int:
     )
     run = measure_failures(settings)
     table = failures_table(run, settings)
-    arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
-    arguments.markdown.write_text(table + "\n", encoding="utf-8")
-    print(table)
+    _tell(table, arguments.markdown)
     complete = run.lost == run.twice == 0 and set(run.statuses) <= {200, 202}
     return 0 if complete else ServerError.exit_code
 
@@ -239,7 +242,5 @@ def _gateway(arguments: argparse.Namespace) -> int:
         seconds=arguments.seconds,
     )
     table = gateway_table(measure_gateway(settings), settings)
-    arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
-    arguments.markdown.write_text(table + "\n", encoding="utf-8")
-    print(table)
+    _tell(table, arguments.markdown)
     return 0

@@ -109,11 +109,11 @@ def train_rca(run: TrainRun) -> Artifact:
     sampler = make_sampler(composed, split.train.real, rows, tokenizer, progress=progress)
     losses = fit_text_classifier(run, encoder, sampler, settings)
 
-    readings = [read(log.text, tokenizer) for log in tuning]
-    logits = log_logits(encoder.network, tokenizer, readings, progress=progress)
+    tuning_readings = [read(log.text, tokenizer) for log in tuning]
+    logits = log_logits(encoder.network, tokenizer, tuning_readings, progress=progress)
     targets = np.array([target_of(log.labels) for log in tuning], dtype=np.float32)
     temperature = calibrate_temperature(logits, targets, multi_label=True)
-    probabilities = log_probabilities(logits, readings, temperature)
+    probabilities = log_probabilities(logits, tuning_readings, temperature)
     weights = [_REAL_WEIGHT if log.origin == REAL else 1.0 for log in tuning]
     thresholds = choose_thresholds(probabilities, [log.labels for log in tuning], weights)
     quality = _quality(
@@ -129,7 +129,7 @@ def train_rca(run: TrainRun) -> Artifact:
             judged = log_probabilities(rows_of, readings, temperature)
             quality += _quality(part, logs, judged, thresholds, say)
     questions = _questions(tuning)
-    texts = [*questions, *_golden_texts(tuning, tokenizer)]
+    texts = [*questions, *_golden_texts(tuning_readings)]
     write_golden(run.path, golden_rows(tokenizer, texts), questions)
     return finish_run(
         run.path,
@@ -222,8 +222,8 @@ def _questions(tuning: Sequence[JobLog]) -> list[str]:
     return [picked[label] for label in wanted if label in picked] + ([healthy] if healthy else [])
 
 
-def _golden_texts(tuning: Sequence[JobLog], tokenizer: MaskedTokenizer) -> list[str]:
-    texts = [window.text for log in tuning for window in read(log.text, tokenizer).windows]
+def _golden_texts(readings: Sequence[Reading]) -> list[str]:
+    texts = [window.text for reading in readings for window in reading.windows]
     step = max(1, len(texts) // _GOLDEN_TEXTS)
     return texts[::step][:_GOLDEN_TEXTS]
 

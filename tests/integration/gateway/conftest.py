@@ -88,16 +88,22 @@ def write_repository(repository: Path, runs: Path, toy_model: ModuleType) -> Non
     write_forecaster(repository / "metric_forecast_12h", 2016, 144)
 
 
-@pytest.fixture(scope="session")
-def triton(
-    toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EmbeddedServer]:
-    folder = tmp_path_factory.mktemp("gateway_triton")
+@contextlib.contextmanager
+def tiny_triton(folder: Path, toy_model: ModuleType) -> Iterator[EmbeddedServer]:
+    """A real tritonserver of all three models, tiny ones."""
     write_repository(folder / "repository", folder / "runs", toy_model)
     settings = ServerSettings(
         folder / "repository", http_port=0, grpc_port=0, metrics_port=0, run_folder=folder / "run"
     )
     with EmbeddedServer(settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def triton(
+    toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
+    with tiny_triton(tmp_path_factory.mktemp("gateway_triton"), toy_model) as server:
         yield server
 
 

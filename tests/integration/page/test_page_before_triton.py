@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 from playwright.sync_api import Page, expect
 
-from embedded_triton import EmbeddedServer, ServerSettings
-from tests.integration.gateway.conftest import free_ports, gateway_process, write_repository
+from embedded_triton import EmbeddedServer
+from tests.integration.gateway.conftest import free_ports, gateway_process, tiny_triton
 from tests.integration.page.conftest import panel, pixels, wait_for_state
 
 OpenPage = Callable[..., Page]
@@ -25,12 +25,7 @@ torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 3.94 GiB
 def triton(
     toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedServer]:
-    folder = tmp_path_factory.mktemp("page_triton")
-    write_repository(folder / "repository", folder / "runs", toy_model)
-    settings = ServerSettings(
-        folder / "repository", http_port=0, grpc_port=0, metrics_port=0, run_folder=folder / "run"
-    )
-    with EmbeddedServer(settings) as server:
+    with tiny_triton(tmp_path_factory.mktemp("page_triton"), toy_model) as server:
         yield server
 
 

@@ -22,7 +22,6 @@ from clients.policy import CallPolicy
 from clients.series import make_windows
 from clients.table import fit, render, width
 from clients.texts import LARGEST_BATCH_BYTES, check_texts, plan_texts
-from clients.thinning import thin
 from contract.errors import (
     DataFileError,
     DeadlineExceededError,
@@ -267,20 +266,6 @@ def test_texts_may_be_bytes_and_odd_but_not_empty() -> None:
         check_texts("one text", on_error="raise")
     with pytest.raises(TextError, match="str or bytes"):
         check_texts([3], on_error="raise")
-
-
-def test_thinning_keeps_the_error_and_its_line_number() -> None:
-    lines = [f"step {i} is fine and says nothing of interest".encode() for i in range(60_000)]
-    lines[30_000] = b"RuntimeError: the one that matters"
-    thinned = thin(b"\n".join(lines), largest_bytes=200_000)
-    kept = thinned.text.split(b"\n")
-    assert len(thinned.text) <= 200_000
-    position = kept.index(b"RuntimeError: the one that matters")
-    assert thinned.original(position + 1) == 30_001
-    assert kept[position - 1] == lines[29_999]
-    assert kept[-1] == lines[-1]
-    small = thin(b"a\nb")
-    assert (small.text, small.original(2)) == (b"a\nb", 2)
 
 
 class _TritonError(Exception):
