@@ -57,10 +57,10 @@ unit: setup
 	@$(PY) -m pytest tests/unit -q -n 2 --dist loadgroup
 
 parity-tests: setup
-	@$(PY) -m pytest tests/parity -q -m "not slow"
+	@$(PY) -m pytest tests/parity -q -m "not slow" -n 2 --dist loadgroup
 
 integration: setup
-	@$(PY) -m pytest tests/integration tests/load -q -m "not slow"
+	@$(PY) -m pytest tests/integration tests/load -q -m "not slow" -n 2 --dist loadgroup
 
 slow: setup test-servers  ## what takes longer than CI allows
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/distributed.txt
