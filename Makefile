@@ -102,7 +102,10 @@ gpu: setup  ## swap onnxruntime for onnxruntime-gpu in .venv (never both)
 	@$(PY) -m pip uninstall --quiet --yes onnxruntime
 	@$(PIP_INSTALL) -r requirements/gpu.txt
 
+gpu-proof: setup  ## parity, speed and the card's ceilings on this machine's GPU; without one, says so
+	@$(PY) -m loadtest gpu-proof
+
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers up down status gpu clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers up down status gpu gpu-proof clean

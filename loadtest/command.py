@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from contract.errors import InputError, PresageError, ServerError
+from loadtest.gpu_proof.command import add_gpu_proof
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     through.add_argument("--seconds", type=float, default=3.0, help="of one side in one round")
     through.add_argument("--markdown", type=Path, default=Path("build/gateway.md"))
     through.set_defaults(run=_gateway)
+
+    add_gpu_proof(commands)
     return parser
 
 
