@@ -115,26 +115,41 @@ def test_triton_has_the_counters_that_the_hpa_scales_on(server: EmbeddedServer) 
     assert asked <= there
 
 
-def test_a_busy_model_is_ready(server: EmbeddedServer, words: list[str], folder: Path) -> None:
-    """Its queue full, or its answer later than the probe waits, while others get theirs."""
-    (folder / "seconds").write_text("0.4")
+@pytest.mark.parametrize(
+    ("callers", "model_seconds", "probe_seconds"),
+    [
+        # Its queue is full: it refuses at once.
+        (12, "0.4", "8"),
+        # Its queue has room, and ours is answered later than the probe waits: others get theirs.
+        (2, "1", "1.25"),
+    ],
+)
+def test_a_busy_model_is_ready(
+    server: EmbeddedServer,
+    words: list[str],
+    folder: Path,
+    callers: int,
+    model_seconds: str,
+    probe_seconds: str,
+) -> None:
+    (folder / "seconds").write_text(model_seconds)
     stop = threading.Event()
 
     def load() -> None:
         while not stop.is_set():
             _infer(server)
 
-    callers = [threading.Thread(target=load) for _ in range(12)]
+    threads = [threading.Thread(target=load) for _ in range(callers)]
     try:
-        for caller in callers:
-            caller.start()
-        for seconds in ("8", "0.9", "0.9"):
-            assert _probe(words, folder, server.http_url, seconds) == 0
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            assert _probe(words, folder, server.http_url, probe_seconds) == 0
     finally:
         stop.set()
         (folder / "seconds").write_text("0")
-        for caller in callers:
-            caller.join(60)
+        for thread in threads:
+            thread.join(60)
 
 
 def test_a_stuck_model_is_not_ready(server: EmbeddedServer, words: list[str], folder: Path) -> None:
