@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.fixtures.manifests import K8S, ROOT, Document, Pod, config_map, pods
 
 pytestmark = pytest.mark.xdist_group("k8s")
-SECRETS = "PRESAGE_SECRETS_DIR"
 TOOLS = "/opt/presage/tools"
 _OURS = ("metric-forecast", "log-anomaly", "train-failure-rca", "forecast-loop", "log-pipeline",
          "job-diagnosis")  # fmt: skip
@@ -163,7 +161,7 @@ def _variable(pod: Pod, name: str) -> str:
 def test_variables_are_settings(overlay: list[Document]) -> None:
     """A misspelt variable would be ignored without a word."""
     from services.job_diagnosis.settings import JobSettings
-    from services.web.settings import WebSettings
+    from services.web.settings import SECRETS_VARIABLE, WebSettings
 
     known = {
         f"{settings.model_config['env_prefix']}{field}".upper()
@@ -174,17 +172,13 @@ def test_variables_are_settings(overlay: list[Document]) -> None:
         for container in pod.containers:
             for variable in container.get("env", []):
                 name = variable["name"]
-                good = name in known or not name.startswith("PRESAGE_") or name == SECRETS
+                good = name in known or not name.startswith("PRESAGE_") or name == SECRETS_VARIABLE
                 assert good, (pod.name, name)
 
 
 def test_the_database_is_told_by_a_file(overlay: list[Document], tmp_path: Path) -> None:
-    web = pytest.importorskip("services.web.settings")
-    if not hasattr(web, "SECRETS_VARIABLE"):
-        pytest.skip(
-            "settings are not read from files: services.web.settings has no SECRETS_VARIABLE"
-        )
     from services.job_diagnosis.settings import JobSettings
+    from services.web import settings as web
 
     pod = _pod(overlay, "job-diagnosis")
     folder = _variable(pod, web.SECRETS_VARIABLE)
@@ -254,18 +248,40 @@ def test_tritonserver_takes_these_flags(
 
 
 @pytest.mark.parametrize("where", ["gpu", "kserve"])
-def test_it_loads_every_model_as_the_compose_file_does(
+def test_it_loads_every_model_classifiers_before_fronts(
     rendered: dict[str, list[Document]], where: str
 ) -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    theirs = next(s["command"] for s in compose["services"].values() if "command" in s)
-    ours = _pod(rendered[where], "triton").main["args"]
-    for name in ("--load-model", "--model-control-mode"):
-        assert _values(ours, name) == _values(theirs, name)
+    from training.registry import all_specs
+
+    args = _pod(rendered[where], "triton").main["args"]
+    loaded = [word.split("=", 1)[1] for word in args if word.startswith("--load-model=")]
+    presets = [(spec, preset) for spec in all_specs() for preset in spec.presets]
+    graphs = [spec.graph(preset).triton_name for spec, preset in presets]
+    fronts = {front.triton_name for spec, preset in presets if (front := spec.front(preset))}
+    assert sorted(loaded) == sorted({*graphs, *fronts})
+    assert set(loaded[-len(fronts) :]) == fronts
+    assert "--model-control-mode=explicit" in args
 
 
-def _values(words: list[str], flag: str) -> list[str]:
-    return [word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")]
+def test_pods_run_as_the_images_user(everything: dict[str, list[Document]]) -> None:
+    users = {
+        line.split()[1]
+        for file in (ROOT / "deploy/docker").glob("*.Dockerfile")
+        for line in file.read_text().splitlines()
+        if line.startswith("USER ")
+    }
+    contexts = [p.spec["securityContext"] for d in everything.values() for p in pods(d)]
+    assert {f"{c['runAsUser']}:{c['runAsGroup']}" for c in contexts} == users
+
+
+def test_the_embedded_servers_folders_are_the_images(
+    rendered: dict[str, list[Document]],
+) -> None:
+    image = (ROOT / "deploy/docker/triton-cpu.Dockerfile").read_text()
+    args = _pod(rendered["cpu"], "triton").main["args"]
+    for flag in ("--venv", "--backends"):
+        (path,) = (word.partition("=")[2] for word in args if word.startswith(f"{flag}="))
+        assert f'"{flag}", "{path}"' in image
 
 
 def test_ports_of_triton_are_its_own(overlay: list[Document]) -> None:
@@ -278,10 +294,6 @@ def test_the_embedded_server_takes_these_words(
 ) -> None:
     from embedded_triton.command import _parser
 
-    with pytest.raises(SystemExit):
-        _parser().parse_args(["up", "--help"])
-    if "--host" not in capsys.readouterr().out:
-        pytest.skip("this embedded server listens on the loopback only: it has no --host")
     for where in ("cpu", "s3-cpu"):
         pod = _pod(everything[where], "triton")
         assert pod.main["command"] == ["python", "-m", "embedded_triton"]
