@@ -28,6 +28,7 @@ $(VENV)/.ready: $(REQUIREMENTS) pyproject.toml
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/torch.txt
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements.txt
 	@$(PIP_INSTALL) --no-deps -r requirements/encoder.txt
+	@$(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/schemas -r requirements/kserve.txt
 	@$(PIP_INSTALL) --no-deps -e .
 	@touch $@
 

@@ -393,5 +393,8 @@ def _grpc_arguments(url: str, triton: Any) -> dict[str, Any]:
             # A server that comes back must be found within a retry, not after two minutes.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
+            # Where a name stands for several servers (a headless service) requests go round
+            # them; one connection would pin them all to one.
+            ("grpc.lb_policy_name", "round_robin"),
         ],
     }

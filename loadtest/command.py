@@ -29,6 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
+    capacity = commands.add_parser("capacity", help="replicas for large loads, as measured")
+    capacity.set_defaults(run=_capacity)
+
     run = commands.add_parser("run", help="a bounded Locust run against the running server")
     _add_places(run)
     run.add_argument("--users", type=_positive, default=8)
@@ -141,6 +144,13 @@ def _address(url: str, scheme: str) -> str:
     if (separator and found != scheme) or ":" not in address or "/" in address.rstrip("/"):
         raise InputError("not a server URL", expected=f"{scheme}://host:port", got=repr(url))
     return address.rstrip("/")
+
+
+def _capacity(_arguments: argparse.Namespace) -> int:
+    from loadtest.capacity import capacity_table
+
+    print(capacity_table(), end="")
+    return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:

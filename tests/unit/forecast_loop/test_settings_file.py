@@ -38,9 +38,12 @@ def test_defaults(tmp_path: Path) -> None:
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD.replace("[loop]", '[loop]\npush_url = "http://one:9091"'))
     assert load_config(path).loop.push_url == "http://one:9091"
-    assert load_config(path, push_url="http://two:9091").loop.push_url == "http://two:9091"
+    assert (
+        load_config(path, {"loop": {"push_url": "http://two:9091"}}).loop.push_url
+        == "http://two:9091"
+    )
     with pytest.raises(ConfigError, match="push_url"):
-        load_config(path, push_url="two:9091")
+        load_config(path, {"loop": {"push_url": "two:9091"}})
 
 
 @pytest.mark.parametrize(
