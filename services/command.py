@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from contract.errors import PresageError
+from services.dashboards.command import add_parser as add_dashboards
 from services.forecast_loop.command import add_parser as add_forecast_loop
 from services.forecast_loop.command import with_default_command as with_loop_default
 from services.gateway.command import add_parser as add_gateway
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     add_gateway(commands)
     add_notify(commands)
     add_job_diagnosis(commands)
+    add_dashboards(commands)
     add_tokens(commands)
     words = with_jobs_default(with_loop_default(sys.argv[1:] if argv is None else argv))
     arguments = parser.parse_args(words)
