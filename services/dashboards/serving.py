@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.dashboards.board import Board, Panel, Query, Row, Variable
+from services.dashboards.board import Board, Panel, Query, Row, Variable, events
 
 _MODEL = 'model=~"$model",instance=~"$triton"'
 _WEB = 'api=~"$api"'
@@ -33,7 +33,7 @@ def serving_board() -> Board:
         uid="presage-serving",
         title="Presage / Serving",
         text="Triton, the text fronts and the three APIs. Triton、文本前端与三个 API 的运行情况。",
-        rows=(_now(), _latency(), _batching(), _text_fronts(), _apis()),
+        rows=(_now(), _latency(), _batching(), _text_fronts(), _apis(), _supervisor()),
         variables=(
             Variable("triton", "Triton", "nv_inference_request_success", "instance"),
             Variable("model", "Model", "nv_inference_request_success", "model"),
@@ -352,6 +352,72 @@ def _apis() -> Row:
                         "{{model}} {{outcome}}",
                     ),
                 ),
+            ),
+        ),
+    )
+
+
+def _supervisor() -> Row:
+    return Row(
+        "Supervisor of the embedded server · 内嵌服务器的守护进程",
+        (
+            Panel(
+                "Models that answer",
+                "By test questions: Triton's own ready endpoint stays true for a dead model. "
+                "NVIDIA's container has no supervisor.",
+                "以探测请求为准：模型失效时 Triton 自身的 ready 仍为真。NVIDIA 容器没有守护进程。",
+                "short",
+                (Query("min by (model) (presage_supervisor_model_up)", "{{model}}"),),
+                kind="states",
+                width=12,
+                states=(("0", "no answer · 无应答", "red"), ("1", "answers · 正常", "green")),
+            ),
+            Panel(
+                "Restarts",
+                "Of a model or the whole server (tritonserver), in the range shown, by cause.",
+                "所选范围内模型或整个服务器（tritonserver）的重启次数，按原因。",
+                "short",
+                (
+                    Query(
+                        "sum by (model, cause) "
+                        f"({events('presage_supervisor_restarts_total', '$__range')}) > 0"
+                    ),
+                ),
+                kind="table",
+                width=12,
+            ),
+            Panel(
+                "Canaries",
+                "Time of an answered test question: 99%.",
+                "探测请求的应答时间：99 分位。",
+                "s",
+                (
+                    Query(
+                        "histogram_quantile(0.99, sum by (model, le) "
+                        f"(rate(presage_supervisor_canary_seconds_bucket{_RATE})))",
+                        "{{model}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Canaries without an answer",
+                "By model and verdict.",
+                "未应答的探测请求，按模型与结论。",
+                "cps",
+                (
+                    Query(
+                        "sum by (model, verdict) "
+                        f"(rate(presage_supervisor_canary_failures_total{_RATE}))",
+                        "{{model}} {{verdict}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Recovery",
+                "From noticed to serving again, the newest restart of each model.",
+                "从发现故障到恢复服务的时间（各模型最近一次重启）。",
+                "s",
+                (Query("max by (model) (presage_supervisor_recovery_seconds)", "{{model}}"),),
             ),
         ),
     )
