@@ -22,7 +22,7 @@ from tests.fixtures.whole_stack import DEPLOY, LINES, ROOT, WholeStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SUPERVISOR = "presage_supervisor_"
-"""Beside `python -m embedded_triton up` only; this stack's server runs in the test's own process."""
+"""Beside `python -m embedded_triton up` only; this stack's server is the test's own."""
 OF_AN_OUTAGE = {"presage_jobs_errors_total", "presage_log_classifier_errors_total"}
 """They have no series until Triton is away; the last test takes it away."""
 OF_AN_ALERT = "ALERTS{alertstate="
@@ -97,9 +97,7 @@ def test_every_expression_returns_samples(name: str, busy: WholeStack) -> None:
 
 def test_the_forecast_of_this_moment_lies_beside_what_came(busy: WholeStack) -> None:
     """Not only some sample: the series of the source, with its own forecasts of 1h and 12h ago."""
-    [row] = [
-        texts for texts in ([t for t in expressions()["presage-forecasts"] if "quota_group" in t],)
-    ]
+    row = [text for text in expressions()["presage-forecasts"] if "quota_group" in text]
     actual, hour, half_day = row[:3]
     for expression in (actual, hour, half_day):
         groups = {one["metric"]["group"] for one in busy.prometheus.query(expression)}

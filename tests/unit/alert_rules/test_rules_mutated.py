@@ -184,6 +184,8 @@ MUTATIONS = {
         "(presage_notify_given_up_total unless presage_notify_given_up_total offset 1h)\n",
         "(presage_notify_given_up_total unless presage_notify_given_up_total)\n",
     ),
+    "a month is too late": (SERVICES, "j:", "< 14 * 86400", "< 12 * 86400"),
+    "a moment without it": (SERVICES, "j:", "for: 2h", "for: 1m"),
     "output of a day ago": (SERVICES, "i:", "> 3600", "> 86400"),
     "our own label names": ("per_series", "labels", '"horizon", "(.*)"', '"nothing", "(.*)"'),
     "job is the exporter's": (
