@@ -112,6 +112,26 @@ def test_each_place_has_its_own_targets_of_the_same_jobs(tmp_path):
     assert jobs["targets.compose"] - jobs["targets"] == {"grafana"}
 
 
+def test_no_inhibition_names_an_alert_that_does_not_exist():
+    content = yaml.safe_load((DEPLOY / "alertmanager.yml").read_text("utf-8"))
+    named = {
+        alert
+        for rule in content["inhibit_rules"]
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"])
+        if matcher.startswith("alertname")
+        for alert in re.findall(r'"(.+)"', matcher)[0].split("|")
+    }
+    defined = {
+        rule["alert"]
+        for file in (DEPLOY / "rules").glob("*.yml")
+        for group in yaml.safe_load(file.read_text("utf-8"))["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert len(named) > 20
+    assert named <= defined, named - defined
+
+
 def test_every_job_that_a_rule_asks_for_is_scraped():
     asked = {
         job
