@@ -8,6 +8,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RULES := -m services forecast_loop rules --config deploy/prometheus/forecast_loop.toml \
 	--output deploy/prometheus/rules
+DASHBOARDS := -m services dashboards --config deploy/prometheus/forecast_loop.toml \
+	--output deploy/grafana/dashboards
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := $(filter-out requirements/gpu.txt, $(wildcard requirements/*.txt))
 MODEL ?= all
@@ -43,13 +45,14 @@ demo: setup  ## train, export, prove, publish, serve and ask all three models; p
 test: setup test-servers lint unit parity-tests integration  ## every check that CI runs
 
 lint: setup
-	@echo "== ruff, mypy, import-linter, drift of config.pbtxt and of the alerting rules"
+	@echo "== ruff, mypy, import-linter, drift of config.pbtxt, alerting rules and dashboards"
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 	@$(PY) -m export config --check
 	@$(PY) $(RULES) --check
+	@$(PY) $(DASHBOARDS) --check
 
 test-servers:
 	@bash requirements/test_servers.sh
@@ -88,6 +91,9 @@ corpus: setup  ## run every failing program again; rewrites the provoked part of
 rules: setup  ## alerting rules from deploy/prometheus/forecast_loop.toml
 	@$(PY) $(RULES)
 
+dashboards: setup  ## Grafana's dashboards from services/dashboards and deploy/prometheus/forecast_loop.toml
+	@$(PY) $(DASHBOARDS)
+
 up: setup  ## start tritonserver on 127.0.0.1:9000 (HTTP), 9001 (gRPC), 9002 (metrics), and the three APIs on :8001 :8002 :8003
 	@$(PY) -m embedded_triton up --detach
 	@$(PY) -m services gateway all --no-tokens --detach
@@ -109,4 +115,4 @@ gpu-proof: setup  ## parity, speed and the card's ceilings on this machine's GPU
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers up down status gpu gpu-proof clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules dashboards test-servers up down status gpu gpu-proof clean

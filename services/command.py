@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from contract.errors import PresageError
+from services.dashboards.command import add_parser as add_dashboards
 from services.forecast_loop.command import add_parser as add_forecast_loop
 from services.forecast_loop.command import with_default_command as with_loop_default
 from services.gateway.command import add_parser as add_gateway
@@ -39,5 +40,6 @@ def parse_words(argv: list[str]) -> argparse.Namespace:
     add_gateway(commands)
     add_notify(commands)
     add_job_diagnosis(commands)
+    add_dashboards(commands)
     add_tokens(commands)
     return parser.parse_args(with_jobs_default(with_loop_default(argv)))
