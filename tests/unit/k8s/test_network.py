@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.fixtures.manifests import Document, Pod, find, pods
+from tests.fixtures.manifests import ROOT, Document, Pod, find, pods
 
 pytestmark = pytest.mark.xdist_group("k8s")
 
@@ -145,6 +147,29 @@ def test_monitors_find_pods_and_ports(overlay: list[Document]) -> None:
             for service in services:
                 assert {e["port"] for e in ends} <= {p["name"] for p in service["spec"]["ports"]}
     assert watched == set(EXPECTED)
+
+
+def test_monitors_name_jobs_as_rules_ask_for_them(overlay: list[Document]) -> None:
+    targets = ROOT / "deploy/prometheus/targets"
+    known = {
+        entry["labels"]["job"]
+        for path in targets.glob("*.yml")
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "labels" in entry
+    }
+    named = {
+        relabel["replacement"]
+        for document in overlay
+        if document["kind"] in {"PodMonitor", "ServiceMonitor"}
+        for end in document["spec"].get("podMetricsEndpoints") or document["spec"]["endpoints"]
+        for relabel in end["relabelings"]
+        if relabel["targetLabel"] == "job"
+    }
+    assert named <= known
+    asked = set()
+    for path in (targets.parent / "rules").glob("*.yml"):
+        asked |= set(re.findall(r'job="([^"]+)"', path.read_text(encoding="utf-8")))
+    assert asked <= named
 
 
 def test_services_find_pods_and_ports(overlay: list[Document]) -> None:
