@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -96,7 +95,7 @@ def test_a_tag_cannot_become_another_release(two: Hosts) -> None:
 @pytest.fixture(scope="module")
 def serving(
     toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Hosts, Played, Path]]:
+) -> tuple[Hosts, Played, Path]:
     """A host with Triton and one API, started by their units, on two tiny random layers."""
     from export.candidate import Candidate
     from export.gate import export_files
@@ -119,7 +118,7 @@ def serving(
     hosts.pack("1.0.0")
     stage(candidate, hosts.path("one", "/var/lib/presage/model_repository"))
     played = hosts.play("rolling.yml", presage_tag="1.0.0")
-    yield hosts, played, folder
+    return hosts, played, folder
 
 
 def test_the_gate_opens_to_a_host_that_serves(serving: tuple[Hosts, Played, Path]) -> None:

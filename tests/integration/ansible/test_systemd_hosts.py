@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def test_the_installed_service_runs_by_its_unit(
     address = unit.command[unit.command.index("serve") + 1].removeprefix("--listen=")
     with unit.running(f"http://{address}/readyz", tmp_path / "log") as pid:
         release = hosts.path("one", "/opt/presage/releases/1.0.0")
-        assert os.readlink(f"/proc/{pid}/cwd") == str(
+        assert Path(f"/proc/{pid}/cwd").readlink() == (
             hosts.path("one", "/var/lib/presage/log-pipeline").resolve()
         )
         imported = subprocess.run(
