@@ -112,6 +112,13 @@ def test_the_program_knows_its_words(units: dict[str, Unit], name: str) -> None:
     assert "usage: " in done.stdout
 
 
+def test_triton_tells_nobody(units: dict[str, Unit]) -> None:
+    """ONNX Runtime would send telemetry."""
+    triton = units["presage-triton"]
+    assert triton.environment["ORT_DISABLE_TELEMETRY"] == "1"
+    assert (triton.one("IPAddressDeny"), triton.one("IPAddressAllow")) == ("any", "localhost")
+
+
 def test_what_is_written_there_arrives_as_it_was(units: dict[str, Unit]) -> None:
     environment = units["presage-log-anomaly"].environment
     assert json.loads(environment["PRESAGE_PROMETHEUS"]) == {"a": "http://b/%20$c"}
