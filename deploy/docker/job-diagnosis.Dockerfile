@@ -35,7 +35,6 @@ ENV PATH=/opt/presage/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PRESAGE_HOST=0.0.0.0 \
     PRESAGE_JOBS_SPOOL=/var/lib/presage/spool \
-    PRESAGE_JOBS_DATABASE_URL=sqlite:////var/lib/presage/jobs.sqlite \
     PRESAGE_HEALTH_URL=http://127.0.0.1:8004/readyz
 COPY --from=build /opt/presage /opt/presage
 COPY --from=build /app /app

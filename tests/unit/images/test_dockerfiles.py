@@ -240,3 +240,20 @@ def _health(url: str) -> int:
         capture_output=True,
         check=False,
     ).returncode
+
+
+def test_no_variable_hides_a_secret_file(repository_root: Path) -> None:
+    """Variables win over files of secrets: one set in the image would win for ever."""
+    compose = yaml.safe_load((repository_root / "docker-compose.yml").read_text("utf-8"))
+    seen = 0
+    for name, service in compose["services"].items():
+        for secret in service.get("secrets", []):
+            if "build" not in service:
+                continue
+            rows = instructions(repository_root / service["build"]["dockerfile"])
+            set_here = " ".join(value for word, value in rows if word == "ENV")
+            assert f"{secret.upper()}=" not in set_here, name
+            assert secret.upper() not in service["environment"], name
+            assert service["environment"]["PRESAGE_SECRETS_DIR"] == "/run/secrets", name
+            seen += 1
+    assert seen == 1
