@@ -53,6 +53,9 @@ lint: setup
 test-servers:
 	@bash requirements/test_servers.sh
 
+test-engine:
+	@bash requirements/test_engine.sh
+
 unit: setup
 	@$(PY) -m pytest tests/unit -q -n 2 --dist loadgroup
 
@@ -62,7 +65,7 @@ parity-tests: setup
 integration: setup
 	@$(PY) -m pytest tests/integration tests/load -q -m "not slow"
 
-slow: setup test-servers  ## what takes longer than CI allows
+slow: setup test-servers test-engine  ## what takes longer than CI allows
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/distributed.txt
 	@$(PY) -m pytest tests -q -m slow
 
@@ -105,4 +108,4 @@ gpu: setup  ## swap onnxruntime for onnxruntime-gpu in .venv (never both)
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers up down status gpu clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers test-engine up down status gpu clean

@@ -8,7 +8,6 @@ written, it is nobody, and it has no capabilities. The health check is the image
 from __future__ import annotations
 
 import json
-import os
 import time
 import tomllib
 import urllib.error
@@ -82,9 +81,6 @@ def models(toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     stage(export_files(Candidate(get_spec("log_anomaly"), run)).candidate, root)
     for path in (root, *root.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    for path in root.parents:
-        if path.stat().st_uid == os.geteuid() and str(path).startswith("/tmp/pytest"):
-            path.chmod(path.stat().st_mode | 0o055)
     return root
 
 

@@ -257,3 +257,23 @@ def test_no_variable_hides_a_secret_file(repository_root: Path) -> None:
             assert service["environment"]["PRESAGE_SECRETS_DIR"] == "/run/secrets", name
             seen += 1
     assert seen == 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_it_copies_the_requirements_that_it_installs(path: Path, repository_root: Path) -> None:
+    """Every file that pip will read, and no other: a change elsewhere costs no rebuild."""
+    copied: set[str] = set()
+    installed: set[str] = set()
+    for word, value in instructions(path):
+        if word == "COPY":
+            copied |= {Path(w).name for w in value.split() if w.endswith(".txt")}
+        if word == "RUN":
+            installed |= {Path(name).name for name in re.findall(r"-[rc] (\S+\.txt)", value)}
+    for name in list(installed):
+        installed |= _included(repository_root / "requirements" / name)
+    assert copied == installed
+
+
+def _included(path: Path) -> set[str]:
+    names = re.findall(r"^-r (\S+)", path.read_text("utf-8"), re.M)
+    return set(names).union(*(_included(path.parent / name) for name in names))
