@@ -57,6 +57,9 @@ lint: setup
 test-servers:
 	@bash requirements/test_servers.sh
 
+test-engine:
+	@bash requirements/test_engine.sh
+
 unit: setup
 	@$(PY) -m pytest tests/unit -q -n 2 --dist loadgroup
 
@@ -66,7 +69,7 @@ parity-tests: setup
 integration: setup
 	@$(PY) -m pytest tests/integration tests/load -q -m "not slow" -n 2 --dist loadgroup
 
-slow: setup test-servers  ## what takes longer than CI allows
+slow: setup test-servers test-engine  ## what takes longer than CI allows
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/distributed.txt
 	@$(PY) -m pytest tests -q -m slow
 
@@ -115,4 +118,4 @@ gpu-proof: setup  ## parity, speed and the card's ceilings on this machine's GPU
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules dashboards test-servers up down status gpu gpu-proof clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules dashboards test-servers test-engine up down status gpu gpu-proof clean

@@ -7,7 +7,9 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 WORKDIR /build
-COPY requirements/ requirements/
+# These alone: another file's change would install everything anew.
+COPY requirements/clients.txt requirements/constraints.txt requirements/forecast-loop.txt \
+    requirements/services-common.txt requirements/
 # pip has done its work after this: what cannot be run cannot be misused.
 RUN python -m venv /opt/presage \
     && /opt/presage/bin/python -m pip install --quiet -c requirements/constraints.txt \

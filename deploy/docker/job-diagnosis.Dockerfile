@@ -7,7 +7,9 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 WORKDIR /build
-COPY requirements/ requirements/
+# These alone: another file's change would install everything anew.
+COPY requirements/clients.txt requirements/constraints.txt requirements/jobs.txt \
+    requirements/notify.txt requirements/services-common.txt requirements/web.txt requirements/
 # pip has done its work after this: what cannot be run cannot be misused.
 RUN python -m venv /opt/presage \
     && /opt/presage/bin/python -m pip install --quiet -c requirements/constraints.txt \
@@ -35,7 +37,6 @@ ENV PATH=/opt/presage/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PRESAGE_HOST=0.0.0.0 \
     PRESAGE_JOBS_SPOOL=/var/lib/presage/spool \
-    PRESAGE_JOBS_DATABASE_URL=sqlite:////var/lib/presage/jobs.sqlite \
     PRESAGE_HEALTH_URL=http://127.0.0.1:8004/readyz
 COPY --from=build /opt/presage /opt/presage
 COPY --from=build /app /app

@@ -7,7 +7,7 @@ FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 WORKDIR /build
-COPY requirements/ requirements/
+COPY requirements/server.txt requirements/
 # pip has done its work after this: what cannot be run cannot be misused.
 # Only what server.txt pins: the constraints of Presage's own environment have another numpy.
 RUN python -m venv /opt/presage \

@@ -78,7 +78,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _config(arguments: argparse.Namespace) -> LoopConfig:
+def command_config(arguments: argparse.Namespace) -> LoopConfig:
     """The file's settings, under variables, under flags."""
     tables: dict[str, dict[str, Any]] = {}
     for table, setting, flag, variable in _OVERRIDES:
@@ -95,11 +95,11 @@ def _run(arguments: argparse.Namespace) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    config = _config(arguments)
+    config = command_config(arguments)
     return run_once(config) if arguments.once else serve(config)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from services.forecast_loop.check import check
 
-    return check(_config(arguments))
+    return check(command_config(arguments))

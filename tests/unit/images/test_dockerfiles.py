@@ -240,3 +240,40 @@ def _health(url: str) -> int:
         capture_output=True,
         check=False,
     ).returncode
+
+
+def test_no_variable_hides_a_secret_file(repository_root: Path) -> None:
+    """Variables win over files of secrets: one set in the image would win for ever."""
+    compose = yaml.safe_load((repository_root / "docker-compose.yml").read_text("utf-8"))
+    seen = 0
+    for name, service in compose["services"].items():
+        for secret in service.get("secrets", []):
+            if "build" not in service:
+                continue
+            rows = instructions(repository_root / service["build"]["dockerfile"])
+            set_here = " ".join(value for word, value in rows if word == "ENV")
+            assert f"{secret.upper()}=" not in set_here, name
+            assert secret.upper() not in service["environment"], name
+            assert service["environment"]["PRESAGE_SECRETS_DIR"] == "/run/secrets", name
+            seen += 1
+    assert seen == 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_it_copies_the_requirements_that_it_installs(path: Path, repository_root: Path) -> None:
+    """Every file that pip will read, and no other: a change elsewhere costs no rebuild."""
+    copied: set[str] = set()
+    installed: set[str] = set()
+    for word, value in instructions(path):
+        if word == "COPY":
+            copied |= {Path(w).name for w in value.split() if w.endswith(".txt")}
+        if word == "RUN":
+            installed |= {Path(name).name for name in re.findall(r"-[rc] (\S+\.txt)", value)}
+    for name in list(installed):
+        installed |= _included(repository_root / "requirements" / name)
+    assert copied == installed
+
+
+def _included(path: Path) -> set[str]:
+    names = re.findall(r"^-r (\S+)", path.read_text("utf-8"), re.M)
+    return set(names).union(*(_included(path.parent / name) for name in names))

@@ -79,13 +79,20 @@ def test_they_are_all_here() -> None:
     assert names == {"ci.yml", "images.yml", "nightly.yml", "release.yml", "deploy.yml"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_it_is_a_workflow(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [
+        *((path, "vendor.github-workflows") for path in FILES),
+        (ROOT / ".github/dependabot.yml", "vendor.dependabot"),
+    ],
+    ids=lambda given: getattr(given, "name", ""),
+)
+def test_it_fits_githubs_schema(path: Path, schema: str) -> None:
     pytest.importorskip("check_jsonschema")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "check_jsonschema"),
-            *("--builtin-schema", "vendor.github-workflows", str(path)),
+            *("--builtin-schema", schema, str(path)),
         ],
         capture_output=True,
         text=True,
