@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from contract.errors import InputError, PresageError, ServerError
+from loadtest.load_command import add_load_parsers
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,13 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    run = commands.add_parser("run", help="a bounded Locust run against the running server")
-    _add_places(run)
-    run.add_argument("--users", type=_positive, default=8)
-    run.add_argument("--seconds", type=_positive, default=10)
-    run.add_argument("--fresh", action="store_true", help="no text comes twice (defeats caches)")
-    run.add_argument("--quiet", action="store_true", help="no progress bar")
-    run.set_defaults(run=_run)
+    add_load_parsers(commands, _add_places, _address)
 
     table = commands.add_parser("demo-table", help="quality, parity, speed and one answer a model")
     _add_places(table)
@@ -138,23 +133,6 @@ def _address(url: str, scheme: str) -> str:
     if (separator and found != scheme) or ":" not in address or "/" in address.rstrip("/"):
         raise InputError("not a server URL", expected=f"{scheme}://host:port", got=repr(url))
     return address.rstrip("/")
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from loadtest.locust_run import LoadSettings, load_table, run_locust
-
-    settings = LoadSettings(
-        grpc_address=_address(arguments.url, "grpc"),
-        http_address=_address(arguments.http_url, "http"),
-        repository=arguments.repository,
-        artifacts=arguments.artifacts,
-        users=arguments.users,
-        seconds=arguments.seconds,
-        fresh=arguments.fresh,
-    )
-    rows = run_locust(settings, progress=not arguments.quiet)
-    print(load_table(rows, settings))
-    return ServerError.exit_code if any(row.failures for row in rows) else 0
 
 
 def _demo_table(arguments: argparse.Namespace) -> int:
