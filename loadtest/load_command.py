@@ -97,6 +97,7 @@ def add_load_parsers(
     check.add_argument("--concurrency", type=_positive, default=8, help="(%(default)s)")
     check.add_argument("--rounds", type=_positive, default=5, help="(%(default)s)")
     check.add_argument("--seconds", type=_positive_number, default=5.0, help="of each, a round")
+    check.add_argument("--data", type=Path, help="(PRESAGE_DATA)")
     check.add_argument("--markdown", type=Path, default=Path("build/load/cross_check.md"))
     check.set_defaults(run=lambda arguments: _cross_check(arguments, address))
 
@@ -171,6 +172,7 @@ def _settings(arguments: argparse.Namespace, endpoints: Endpoints) -> LoadSettin
         fleet_rows=fleet,
         data=arguments.data,
         seed=arguments.seed,
+        ready_requests=endpoints.ready_requests,
     )
 
 
@@ -265,13 +267,15 @@ def _cross_check(arguments: argparse.Namespace, address: Address) -> int:
 
     with _endpoints(arguments, address) as endpoints:
         settings = CrossCheckSettings(
-            endpoints.grpc_address,
-            arguments.repository,
-            arguments.artifacts,
-            arguments.model,
-            arguments.concurrency,
-            arguments.rounds,
-            arguments.seconds,
+            grpc_address=endpoints.grpc_address,
+            http_address=endpoints.http_address,
+            repository=arguments.repository,
+            artifacts=arguments.artifacts,
+            model=arguments.model,
+            concurrency=arguments.concurrency,
+            rounds=arguments.rounds,
+            seconds=arguments.seconds,
+            data=arguments.data,
         )
         result = cross_check(settings)
     table = cross_check_table(result, settings)

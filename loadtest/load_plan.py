@@ -40,7 +40,8 @@ class LoadPlan:
 
     senders: of each flow at most that many requests are on their way (open loop), or users ask
     in a circle (closed loop)
-    break_milliseconds: p99 of a model by flow's title above which a ramp ends; 0: never
+    break_milliseconds: p99 above which a ramp ends; 0: none
+    pool_rows: that many complete rows in turn, as another client can ask them, too
     """
 
     grpc_address: str
@@ -61,6 +62,7 @@ class LoadPlan:
     seed: int = 0
     data: str | None = None
     break_milliseconds: float = 0.0
+    pool_rows: int | None = None
 
     @property
     def seconds(self) -> float:

@@ -38,8 +38,6 @@ _ROOT = Path(__file__).parent.parent
 # Importing, spawning, waiting for the last answers.
 _GRACE_SECONDS = 60
 _ANSWERS_SECONDS = 900
-# What the embedded server asks each model before it says that it is ready.
-_CANARY_REQUESTS = 1
 # A ramp ends where p99 is so many times what the objective allows.
 _BREAK_TIMES_P99 = 5.0
 _FLEET_ROWS = 32
@@ -52,6 +50,8 @@ class LoadSettings:
     rates: requests a second by model, "" for all others; what is missing stands in the objectives
     users: of a closed loop; senders: at most so many requests of a flow on their way, open loop
     times: all rates at once. fleet_rows: {model: rows of the minute}, else the objectives'
+    pool_rows: as in LoadPlan. ready_requests: {model: requests it had answered when it was ready},
+    so that its first one can be told
     """
 
     grpc_address: str
@@ -73,6 +73,8 @@ class LoadSettings:
     fleet_rows: Mapping[str, int] = field(default_factory=dict)
     data: Path | None = None
     seed: int = 0
+    pool_rows: int | None = None
+    ready_requests: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def loop(self) -> Literal["open", "closed"]:
@@ -94,7 +96,7 @@ def run_locust(
         plan = make_plan(settings, models, slo or read_slo(), folder)
         plan.write()
         prepare_answers(plan, progress=progress)
-        first = first_requests(plan, models)
+        first = first_requests(plan, models, settings.ready_requests)
         sampler = StatisticsSampler(plan.http_address)
         sampler.start()
         try:
@@ -102,6 +104,13 @@ def run_locust(
         finally:
             sampler.stop()
         summary = json.loads(plan.summary_file.read_text(encoding="utf-8"))
+        if summary["requests"] == 0:
+            raise ServerError(
+                "the run asked nothing",
+                where=str(LOCUST_FILE),
+                expected=f"requests in {plan.seconds:g} s",
+                got=_last_line(Path(plan.folder, "locust.log")),
+            )
         messages = {int(flow): told for flow, told in summary["first_messages"].items()}
         return make_figures(
             plan,
@@ -179,6 +188,7 @@ def make_plan(
         give_up_seconds=settings.give_up_seconds,
         fresh=settings.fresh,
         seed=settings.seed,
+        pool_rows=settings.pool_rows,
         data=None if settings.data is None else str(settings.data),
         break_milliseconds=_BREAK_TIMES_P99 * max(limits),
     )
@@ -243,7 +253,9 @@ def prepare_answers(plan: LoadPlan, *, progress: bool = True) -> None:
         )
 
 
-def first_requests(plan: LoadPlan, models: Sequence[ServedModel]) -> dict[str, float | str]:
+def first_requests(
+    plan: LoadPlan, models: Sequence[ServedModel], ready_requests: Mapping[str, int]
+) -> dict[str, float | str]:
     """Milliseconds of each model's first request since it was ready, or why it was not one."""
     answered = read_answers(plan.answers_file)
     counts = read_counts(plan.http_address)
@@ -251,9 +263,12 @@ def first_requests(plan: LoadPlan, models: Sequence[ServedModel]) -> dict[str, f
     for model in models:
         if model.name not in answered:
             continue
-        before = counts[model.name].requests if model.name in counts else 0
-        if before > _CANARY_REQUESTS:
-            found[model.name] = f"the server had answered {before:,} requests before"
+        if model.name not in ready_requests:
+            found[model.name] = "the server was not started by this run (--own-server)"
+            continue
+        before = counts[model.name].requests - ready_requests[model.name]
+        if before:
+            found[model.name] = f"the model had answered {before:,} requests before"
             continue
         mix = answered[model.name].mix
         caller = TritonCaller(plan.grpc_address, model)
@@ -285,13 +300,17 @@ def _run(plan: LoadPlan, *, progress: bool) -> None:
             process.kill()
             process.wait()
     if not plan.summary_file.is_file():
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise ServerError(
             "Locust ended without figures",
             where=str(LOCUST_FILE),
             expected="exit code 0 or 1 and a summary",
-            got=f"exit code {process.returncode}: {lines[-1] if lines else 'no output'}",
+            got=f"exit code {process.returncode}: {_last_line(log)}",
         )
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no output"
 
 
 def locust_command(plan: LoadPlan, *flags: str) -> list[str]:

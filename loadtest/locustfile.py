@@ -350,6 +350,7 @@ def _write_summary(**_: object) -> None:
     summary = {
         "begin": RECORDER.begin,
         "seconds": until - RECORDER.begin,
+        "requests": len(records),
         "first_messages": records.first_messages,
         "told": {name: check.mix.told for name, check in CHECKS.items()},
     }

@@ -45,15 +45,22 @@ class PayloadMix:
 
 
 def payload_mix(
-    model: ServedModel, source: DataSource, *, rows: int, fresh: bool, seed: int = 0
+    model: ServedModel,
+    source: DataSource,
+    *,
+    rows: int,
+    fresh: bool,
+    complete: bool = False,
+    seed: int = 0,
 ) -> PayloadMix:
     """About ``rows`` rows for a model, fewer where distinct ones are dear to make an answer for.
 
     fresh: no text comes twice, so that no cache can answer it
+    complete: no number is missing; not every client can send NaN
     Raises DataFileError.
     """
     if not model.reads_text:
-        return _golden_rows(model, rows, seed)
+        return _golden_rows(model, rows, seed, complete=complete)
     largest = LARGEST_POOL.get(model.manifest.model, _LARGEST_TEXT_POOL)
     largest = min(largest, _LARGEST_FRESH_POOL) if fresh else largest
     texts, what = _TEXTS.get(model.manifest.model, _questions)(
@@ -66,19 +73,17 @@ def payload_mix(
     return _mix(model, texts, what)
 
 
-def _golden_rows(model: ServedModel, rows: int, seed: int) -> PayloadMix:
+def _golden_rows(model: ServedModel, rows: int, seed: int, *, complete: bool) -> PayloadMix:
     golden = model.artifact.golden()
     count = len(next(iter(golden.values())))
-    order = np.random.default_rng(seed).permutation(count)
     items = [{name: array[i : i + 1] for name, array in golden.items()} for i in range(count)]
-    return PayloadMix(
-        model.name,
-        items,
-        np.resize(order, max(rows, count)),
-        f"{count} real windows, a quarter of them broken"
-        if model.manifest.model == "metric_forecast"
-        else f"{count} golden rows",
-    )
+    if complete:
+        items = [item for item in items if all(np.isfinite(array).all() for array in item.values())]
+    order = np.random.default_rng(seed).permutation(len(items))
+    forecast = model.manifest.model == "metric_forecast"
+    what = "real windows, a quarter of them broken" if forecast else "golden rows"
+    told = f"{len(items)} {what if not complete else 'complete rows'}"
+    return PayloadMix(model.name, items, np.resize(order, max(rows, len(items))), told)
 
 
 def _mix(model: ServedModel, texts: Sequence[str], what: str) -> PayloadMix:

@@ -49,7 +49,14 @@ def write_answers(plan: LoadPlan, *, progress: bool = True) -> None:
         if plan.loop == "closed":
             slow = model.manifest.model in _ROWS_AT_ONCE
             rows = _CLOSED_LOOP_JOB_LOGS if slow else _CLOSED_LOOP_ROWS
-        mix = payload_mix(model, source, rows=max(1, rows), fresh=plan.fresh, seed=plan.seed)
+        mix = payload_mix(
+            model,
+            source,
+            rows=plan.pool_rows or max(1, rows),
+            fresh=plan.fresh,
+            complete=plan.pool_rows is not None,
+            seed=plan.seed,
+        )
         size = _ROWS_AT_ONCE.get(model.manifest.model, _ROWS)
         expected = _answers(EagerModel(model), mix.items, size, model.name, progress)
         answered[model.name] = AnsweredMix(mix, expected)

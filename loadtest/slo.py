@@ -167,9 +167,9 @@ def wrong_answers(figures: RunFigures) -> list[Verdict]:
     return [
         Verdict(
             f"{own.model} {own.channel}",
-            "answers as eager PyTorch",
+            "answers as eager PyTorch gives them",
             "all",
-            f"{own.wrong} wrong",
+            f"{own.wrong:,} wrong of {own.requests:,}",
             False,
         )
         for own in figures.all_flows
@@ -199,6 +199,8 @@ def fleet_verdicts(figures: RunFigures) -> list[Verdict]:
 
 
 def _latencies(name: str, own: Figures, objectives: Objectives) -> list[Verdict]:
+    if own.requests == 0:
+        return [Verdict(name, "latency", "", None, True, "nothing was due in the judged stages")]
     found = []
     for quantile, got in zip((50, 95, 99), own.milliseconds, strict=True):
         limit = getattr(objectives, f"p{quantile}_milliseconds")
@@ -215,7 +217,7 @@ def _latencies(name: str, own: Figures, objectives: Objectives) -> list[Verdict]
                 "error rate",
                 f"≤ {limit:.2%}",
                 f"{own.error_rate:.2%} ({own.failures} of {own.requests})",
-                own.requests > 0 and own.error_rate <= limit,
+                own.error_rate <= limit,
             )
         )
     return found

@@ -1,0 +1,156 @@
+"""Are our figures those of another client? perf_analyzer and Locust ask the same, in turns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from contract.errors import ServerAnswerError, ServerSetupError, UnknownModelError
+from loadtest.closing_table import processor
+from loadtest.locust_run import LoadSettings, run_locust
+from loadtest.payloads import payload_mix
+from loadtest.perf_analyzer import PerfFigures, find_perf_analyzer, run_perf_analyzer
+from loadtest.served import ServedModel, served_models
+from training.data.source import find_data
+
+ALLOWED_DIFFERENCE = 0.2
+# Asked in turn by both, so that both meet the same cache.
+POOL_ROWS = 64
+
+
+@dataclass(frozen=True)
+class CrossCheckSettings:
+    grpc_address: str
+    http_address: str
+    repository: Path
+    artifacts: Path
+    model: str = "metric_forecast_next"
+    concurrency: int = 8
+    rounds: int = 5
+    seconds: float = 5.0
+    data: Path | None = None
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """Each round's figures of both clients; ``why_not``: why perf_analyzer was not asked."""
+
+    ours: list[PerfFigures] = field(default_factory=list)
+    theirs: list[PerfFigures] = field(default_factory=list)
+    why_not: str = ""
+
+    def ratio(self, of: Callable[[PerfFigures], float]) -> float:
+        """Ours to theirs, the rounds' median."""
+        return median(
+            of(one) / of(other) for one, other in zip(self.ours, self.theirs, strict=True)
+        )
+
+    @property
+    def agrees(self) -> bool | None:
+        """Requests a second and the median latency, within the allowed difference. None: unknown.
+
+        The slowest hundredth of a short round is noise: it is told, not judged.
+        """
+        if self.why_not:
+            return None
+        ratios = (
+            self.ratio(lambda one: one.requests_per_second),
+            self.ratio(lambda one: one.p50_milliseconds),
+        )
+        return all(1 - ALLOWED_DIFFERENCE <= ratio <= 1 + ALLOWED_DIFFERENCE for ratio in ratios)
+
+
+def cross_check(settings: CrossCheckSettings) -> CrossCheck:
+    """Raises PresageError: our own run failed, or perf_analyzer's request did."""
+    model = _model(settings)
+    try:
+        program = find_perf_analyzer()
+    except ServerSetupError as error:
+        return CrossCheck(why_not=str(error))
+    ours: list[PerfFigures] = []
+    theirs: list[PerfFigures] = []
+    mix = payload_mix(model, find_data(settings.data), rows=POOL_ROWS, fresh=False, complete=True)
+    inputs = [mix.items[item] for item in mix.order[:POOL_ROWS]]
+    for _ in range(settings.rounds):
+        theirs.append(
+            run_perf_analyzer(
+                program,
+                model,
+                inputs,
+                grpc_address=settings.grpc_address,
+                concurrency=settings.concurrency,
+                seconds=settings.seconds,
+            )
+        )
+        ours.append(_ask_ourselves(settings))
+    return CrossCheck(ours, theirs)
+
+
+def _model(settings: CrossCheckSettings) -> ServedModel:
+    models = {one.name: one for one in served_models(settings.repository, settings.artifacts)}
+    if settings.model not in models:
+        raise UnknownModelError(
+            f"unknown model {settings.model!r}", where="--model", expected=", ".join(models)
+        )
+    return models[settings.model]
+
+
+def _ask_ourselves(settings: CrossCheckSettings) -> PerfFigures:
+    run = run_locust(
+        LoadSettings(
+            settings.grpc_address,
+            settings.http_address,
+            settings.repository,
+            settings.artifacts,
+            users=settings.concurrency,
+            seconds=settings.seconds,
+            models=(settings.model,),
+            channels=("gRPC",),
+            data=settings.data,
+            pool_rows=POOL_ROWS,
+        ),
+        progress=False,
+    )
+    (own,) = run.flows
+    if own.failures:
+        told = next(iter(run.first_messages.values()), [""])
+        raise ServerAnswerError(f"{own.failures} of {own.requests} requests failed", got=told[0])
+    p50, _, p99 = own.milliseconds
+    return PerfFigures(own.answered_per_second, p50, p99)
+
+
+def cross_check_table(result: CrossCheck, settings: CrossCheckSettings) -> str:
+    """Markdown."""
+    what = (
+        f"`python -m loadtest cross-check`: {settings.model} over gRPC, {settings.concurrency} at"
+        f" a time, one row each, the same {POOL_ROWS} rows in turn"
+    )
+    if result.why_not:
+        return f"{what}.\n\nperf_analyzer: not measured: {result.why_not}"
+    rows = [
+        ("requests/s", "{:,.0f}", lambda one: one.requests_per_second),
+        ("p50, ms", "{:.2f}", lambda one: one.p50_milliseconds),
+        ("p99, ms", "{:.2f}", lambda one: one.p99_milliseconds),
+    ]
+    lines = [
+        f"{what}; {settings.rounds} interleaved rounds of {settings.seconds:g} s, medians.",
+        "",
+        "| | Locust (ours) | perf_analyzer | ratio |",
+        "|---|---|---|---|",
+    ]
+    for name, form, of in rows:
+        ours, theirs = (median(map(of, side)) for side in (result.ours, result.theirs))
+        lines.append(
+            f"| {name} | {form.format(ours)} | {form.format(theirs)} | {result.ratio(of):.2f} |"
+        )
+    verdict = "agree" if result.agrees else "DO NOT agree"
+    lines += [
+        "",
+        f"Rate and median latency {verdict} within {ALLOWED_DIFFERENCE:.0%}. Hardware: "
+        f"{processor()}, {len(os.sched_getaffinity(0))} cores, shared by server and client; load"
+        f" average {os.getloadavg()[0]:.1f}.",
+    ]
+    return "\n".join(lines)
