@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,12 @@ from statistics import median
 
 from contract.errors import ServerAnswerError, ServerSetupError, UnknownModelError
 from loadtest.closing_table import processor
-from loadtest.locust_run import LoadSettings, run_locust
-from loadtest.payloads import payload_mix
+from loadtest.load_plan import LoadPlan
+from loadtest.locust_run import LoadSettings, make_plan, measure_plan, prepare_answers
 from loadtest.perf_analyzer import PerfFigures, find_perf_analyzer, run_perf_analyzer
+from loadtest.reference import read_answers
 from loadtest.served import ServedModel, served_models
-from training.data.source import find_data
+from loadtest.slo import read_slo
 
 ALLOWED_DIFFERENCE = 0.2
 # Asked in turn by both, so that both meet the same cache.
@@ -27,10 +29,10 @@ class CrossCheckSettings:
     http_address: str
     repository: Path
     artifacts: Path
-    model: str = "metric_forecast_next"
+    model: str = "metric_forecast_12h"
     concurrency: int = 8
-    rounds: int = 5
-    seconds: float = 5.0
+    rounds: int = 3
+    seconds: float = 4.0
     data: Path | None = None
 
 
@@ -72,20 +74,24 @@ def cross_check(settings: CrossCheckSettings) -> CrossCheck:
         return CrossCheck(why_not=str(error))
     ours: list[PerfFigures] = []
     theirs: list[PerfFigures] = []
-    mix = payload_mix(model, find_data(settings.data), rows=POOL_ROWS, fresh=False, complete=True)
-    inputs = [mix.items[item] for item in mix.order[:POOL_ROWS]]
-    for _ in range(settings.rounds):
-        theirs.append(
-            run_perf_analyzer(
-                program,
-                model,
-                inputs,
-                grpc_address=settings.grpc_address,
-                concurrency=settings.concurrency,
-                seconds=settings.seconds,
+    with tempfile.TemporaryDirectory(prefix="presage-loadtest-") as folder:
+        plan = make_plan(_as_load(settings), [model], read_slo(), folder)
+        plan.write()
+        prepare_answers(plan, progress=False)
+        mix = read_answers(plan.answers_file)[model.name].mix
+        inputs = [mix.items[item] for item in mix.order[:POOL_ROWS]]
+        for _ in range(settings.rounds):
+            theirs.append(
+                run_perf_analyzer(
+                    program,
+                    model,
+                    inputs,
+                    grpc_address=settings.grpc_address,
+                    concurrency=settings.concurrency,
+                    seconds=settings.seconds,
+                )
             )
-        )
-        ours.append(_ask_ourselves(settings))
+            ours.append(_ask_ourselves(plan, model))
     return CrossCheck(ours, theirs)
 
 
@@ -98,22 +104,22 @@ def _model(settings: CrossCheckSettings) -> ServedModel:
     return models[settings.model]
 
 
-def _ask_ourselves(settings: CrossCheckSettings) -> PerfFigures:
-    run = run_locust(
-        LoadSettings(
-            settings.grpc_address,
-            settings.http_address,
-            settings.repository,
-            settings.artifacts,
-            users=settings.concurrency,
-            seconds=settings.seconds,
-            models=(settings.model,),
-            channels=("gRPC",),
-            data=settings.data,
-            pool_rows=POOL_ROWS,
-        ),
-        progress=False,
+def _as_load(settings: CrossCheckSettings) -> LoadSettings:
+    return LoadSettings(
+        settings.grpc_address,
+        settings.http_address,
+        settings.repository,
+        settings.artifacts,
+        users=settings.concurrency,
+        seconds=settings.seconds,
+        channels=("gRPC",),
+        data=settings.data,
+        pool_rows=POOL_ROWS,
     )
+
+
+def _ask_ourselves(plan: LoadPlan, model: ServedModel) -> PerfFigures:
+    run = measure_plan(plan, [model], {}, progress=False)
     (own,) = run.flows
     if own.failures:
         told = next(iter(run.first_messages.values()), [""])

@@ -77,6 +77,9 @@ def add_load_parsers(
     run.add_argument("--slo", type=Path, help="objectives (loadtest/slo.toml)")
     run.add_argument("--report", type=Path, metavar="FILE.html", help="one page with plots")
     run.add_argument("--markdown", type=Path, metavar="FILE.md")
+    run.add_argument(
+        "--cross-check", action="store_true", help="then ask one model by perf_analyzer, too"
+    )
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     run.set_defaults(run=lambda arguments: _run(arguments, address))
 
@@ -93,7 +96,7 @@ def add_load_parsers(
     )
     add_places(check)
     _add_servers(check)
-    check.add_argument("--model", default="metric_forecast_next", help="(%(default)s)")
+    check.add_argument("--model", default="metric_forecast_12h", help="(%(default)s)")
     check.add_argument("--concurrency", type=_positive, default=8, help="(%(default)s)")
     check.add_argument("--rounds", type=_positive, default=5, help="(%(default)s)")
     check.add_argument("--seconds", type=_positive_number, default=5.0, help="of each, a round")
@@ -187,11 +190,14 @@ def _run(arguments: argparse.Namespace, address: Address) -> int:
         if settings.shape == "ramp":
             return _ramp(arguments, settings, slo)
         figures = run_locust(settings, slo=slo, progress=not arguments.quiet)
+        checked = _checked(arguments, endpoints) if arguments.cross_check else None
     found = _verdicts(figures, slo)
-    print(load_table(figures, found))
-    _write(arguments.markdown, lambda: load_markdown(figures, found))
-    _write_page(arguments.report, [figures], found, slo)
-    return _exit_code([figures], found)
+    told = "" if checked is None else f"\n{checked[0]}\n"
+    print(load_table(figures, found) + told)
+    _write(arguments.markdown, lambda: load_markdown(figures, found) + told)
+    _write_page(arguments.report, [figures], found, slo, told)
+    disagrees = checked is not None and checked[1] is False
+    return _exit_code([figures], found) or (ServerError.exit_code if disagrees else 0)
 
 
 def _ramp(arguments: argparse.Namespace, settings: LoadSettings, slo: Slo) -> int:
@@ -245,13 +251,17 @@ def _write(path: Path | None, text: Callable[[], str]) -> None:
 
 
 def _write_page(
-    path: Path | None, runs: Sequence[RunFigures], found: Sequence[Verdict], slo: Slo
+    path: Path | None,
+    runs: Sequence[RunFigures],
+    found: Sequence[Verdict],
+    slo: Slo,
+    checked: str = "",
 ) -> None:
     if path is None:
         return
     from loadtest.load_page import load_page
 
-    _write(path, lambda: load_page(runs, found, slo))
+    _write(path, lambda: load_page(runs, found, slo, checked))
     print(f"report: {path}")
 
 
@@ -263,25 +273,36 @@ def _ui(arguments: argparse.Namespace, address: Address) -> int:
 
 
 def _cross_check(arguments: argparse.Namespace, address: Address) -> int:
-    from loadtest.cross_check import CrossCheckSettings, cross_check, cross_check_table
-
     with _endpoints(arguments, address) as endpoints:
-        settings = CrossCheckSettings(
-            grpc_address=endpoints.grpc_address,
-            http_address=endpoints.http_address,
-            repository=arguments.repository,
-            artifacts=arguments.artifacts,
+        table, agrees = _checked(
+            arguments,
+            endpoints,
             model=arguments.model,
             concurrency=arguments.concurrency,
             rounds=arguments.rounds,
             seconds=arguments.seconds,
-            data=arguments.data,
         )
-        result = cross_check(settings)
-    table = cross_check_table(result, settings)
     _write(arguments.markdown, lambda: table + "\n")
     print(table)
-    return 0 if result.agrees is not False else ServerError.exit_code
+    return ServerError.exit_code if agrees is False else 0
+
+
+def _checked(
+    arguments: argparse.Namespace, endpoints: Endpoints, **facts: Any
+) -> tuple[str, bool | None]:
+    """The cross-check's table, and whether the clients agree; None: not measured."""
+    from loadtest.cross_check import CrossCheckSettings, cross_check, cross_check_table
+
+    settings = CrossCheckSettings(
+        grpc_address=endpoints.grpc_address,
+        http_address=endpoints.http_address,
+        repository=arguments.repository,
+        artifacts=arguments.artifacts,
+        data=arguments.data,
+        **facts,
+    )
+    result = cross_check(settings)
+    return cross_check_table(result, settings), result.agrees
 
 
 def _reference(arguments: argparse.Namespace) -> int:

@@ -22,8 +22,12 @@ _TEMPLATE = "load_page.html.j2"
 COLOURS = ("#0b72c9", "#d1600a", "#12845b", "#b0409a", "#8a6d00", "#5a66d6", "#c2362f")
 
 
-def load_page(runs: Sequence[RunFigures], verdicts: Sequence[Verdict], slo: Slo) -> str:
+def load_page(
+    runs: Sequence[RunFigures], verdicts: Sequence[Verdict], slo: Slo, checked: str = ""
+) -> str:
     """One page of one run; of a ramp, of its runs model by model.
+
+    checked: what the cross-check with another client told
 
     Raises ServerSetupError: plotly is not installed.
     """
@@ -39,6 +43,7 @@ def load_page(runs: Sequence[RunFigures], verdicts: Sequence[Verdict], slo: Slo)
         rows=rows,
         verdicts=verdicts,
         missed=sum(not verdict.kept for verdict in verdicts),
+        checked=checked.strip(),
         messages=[
             (flow, told[0]) for run in runs for flow, told in run.first_messages.items() if told
         ],

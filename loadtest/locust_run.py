@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -97,35 +98,50 @@ def run_locust(
         plan.write()
         prepare_answers(plan, progress=progress)
         first = first_requests(plan, models, settings.ready_requests)
-        sampler = StatisticsSampler(plan.http_address)
-        sampler.start()
-        try:
-            _run(plan, progress=progress)
-        finally:
-            sampler.stop()
-        summary = json.loads(plan.summary_file.read_text(encoding="utf-8"))
-        if summary["requests"] == 0:
-            raise ServerError(
-                "the run asked nothing",
-                where=str(LOCUST_FILE),
-                expected=f"requests in {plan.seconds:g} s",
-                got=_last_line(Path(plan.folder, "locust.log")),
-            )
-        messages = {int(flow): told for flow, told in summary["first_messages"].items()}
-        return make_figures(
-            plan,
-            Records.read(plan.records_file, messages),
-            sampler,
-            begin=summary["begin"],
-            seconds=summary["seconds"],
-            told=summary["told"],
-            behind={
-                model.name: model.manifest.graph.triton_name
-                for model in models
-                if model.manifest.front is not None
-            },
-            first_milliseconds=first,
+        return measure_plan(plan, models, first, progress=progress)
+
+
+def measure_plan(
+    plan: LoadPlan,
+    models: Sequence[ServedModel],
+    first: Mapping[str, float | str],
+    *,
+    progress: bool = True,
+) -> RunFigures:
+    """One run of a plan whose answers are prepared. Raises ServerError: Locust itself failed.
+
+    first: what ``first_requests`` told
+    """
+    sampler = StatisticsSampler(plan.http_address)
+    sampler.start()
+    plan.summary_file.unlink(missing_ok=True)
+    try:
+        _run(plan, progress=progress)
+    finally:
+        sampler.stop()
+    summary = json.loads(plan.summary_file.read_text(encoding="utf-8"))
+    if summary["requests"] == 0:
+        raise ServerError(
+            "the run asked nothing",
+            where=str(LOCUST_FILE),
+            expected=f"requests in {plan.seconds:g} s",
+            got=_last_line(Path(plan.folder, "locust.log")),
         )
+    messages = {int(flow): told for flow, told in summary["first_messages"].items()}
+    return make_figures(
+        plan,
+        Records.read(plan.records_file, messages),
+        sampler,
+        begin=summary["begin"],
+        seconds=summary["seconds"],
+        told=summary["told"],
+        behind={
+            model.name: model.manifest.graph.triton_name
+            for model in models
+            if model.manifest.front is not None
+        },
+        first_milliseconds=dict(first),
+    )
 
 
 def asked_models(settings: LoadSettings) -> list[ServedModel]:
@@ -182,7 +198,8 @@ def make_plan(
         loop=settings.loop,
         folder=folder,
         shape=shape,
-        process=settings.process,
+        # A minute's work is so and so much, not about as much.
+        process="constant" if shape == "fleet" else settings.process,
         # In a closed loop nobody may be left out.
         senders=settings.senders if settings.loop == "open" else max(settings.users, len(flows)),
         give_up_seconds=settings.give_up_seconds,
@@ -227,7 +244,8 @@ def _fleet_flows(
         largest = (manifest.front or manifest.graph).max_batch_size
         # A job fails alone; series and lines are asked in batches.
         together = 1 if manifest.model == "train_failure_rca" else min(_FLEET_ROWS, largest, rows)
-        rate = settings.times * rows / together / seconds
+        # Whole requests, at least as many rows as were asked for.
+        rate = math.ceil(settings.times * rows / together) / seconds
         flows.append(Flow(model.name, "gRPC", rate, together))
     return tuple(flows)
 

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from contract.errors import ServerUnavailableError
+from contract.errors import ServerAnswerError, ServerError, ServerUnavailableError
 from embedded_triton.environment import SERVER_VENV
 from embedded_triton.server import EmbeddedServer, ServerSettings
 from export.candidate import Candidate
@@ -24,8 +24,11 @@ from export.gate import export_files
 from export.version_folder import stage
 from loadtest.command import main
 from loadtest.eager_process import EagerCaller, EagerProcess
+from loadtest.gateway_speed import gateway
+from loadtest.load_page import load_page
 from loadtest.locust_run import LoadSettings, run_locust
 from loadtest.served import Questions, served_models
+from loadtest.slo import read_slo, verdicts
 from training.artifact import Artifact
 from training.command import main as train
 from training.registry import get_spec
@@ -77,42 +80,92 @@ def served(
         yield Served(repository, artifacts, server)
 
 
-def test_locust_asks_every_model_over_both_protocols(served: Served) -> None:
+def test_every_model_is_asked_by_every_way_and_answers_as_eager(
+    served: Served, tmp_path: Path
+) -> None:
+    """A closed loop over gRPC and HTTP, then an open one that also goes through the gateway."""
     settings = LoadSettings(
         grpc_address=served.server.grpc_url,
         http_address=served.server.http_url,
         repository=served.repository,
         artifacts=served.artifacts,
         users=4,
-        seconds=3,
+        seconds=2,
     )
-    rows = run_locust(settings, progress=False)
-    assert {(row.protocol, row.model) for row in rows} == {
-        (protocol, model) for protocol in ("gRPC", "POST") for model in MODELS
+    run = run_locust(settings, progress=False)
+    assert {(own.channel, own.model) for own in run.flows} == {
+        (channel, model) for channel in ("gRPC", "HTTP") for model in MODELS
     }
-    for row in rows:
-        assert row.failures == 0, row.first_failure
-        assert row.requests > 0
-        assert 0 < row.p50_milliseconds <= row.p95_milliseconds <= row.p99_milliseconds
+    for own in run.flows:
+        assert own.failures == 0, run.first_messages
+        assert own.answered > 0
+        p50, p95, p99 = own.milliseconds
+        assert 0 < p50 <= p95 <= p99
+    with gateway(f"grpc://{served.server.grpc_url}", served.repository) as ports:
+        opened = replace(
+            settings,
+            shape="step",
+            seconds=5,
+            rates={"": 4.0},
+            channels=("gRPC", "HTTP", "gateway"),
+            gateway_ports=ports,
+        )
+        run = run_locust(opened, progress=False)
+    assert {own.channel for own in run.all_flows if own.answered} == {"gRPC", "HTTP", "gateway"}
+    assert run.wrong == 0, run.first_messages
+    assert [stage.stage.factor for stage in run.stages] == [0.25, 0.5, 0.75, 1.0, 1.25]
+    # What was due is accounted for, all of it.
+    for own in run.all_flows:
+        assert own.requests == own.answered + own.errors + own.wrong + own.not_sent
+    counts = run.counts["log_anomaly"]
+    assert counts.requests > 0
+    assert sum(size * count for size, count in counts.batches.items()) == counts.rows
+    page = load_page([run], verdicts(read_slo(), run), read_slo())
+    assert "log_anomaly_classifier" in page
+    assert "Plotly.newPlot" in page
+
+
+def test_a_swapped_answer_fails_the_run(
+    served: Served, sabotaging_proxy: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some answers are those of other requests: each by itself is one that the model gives."""
+    words = ["--seconds", "2", "--users", "4", "--channel", "http", "--model", "log_anomaly"]
+    with sabotaging_proxy.sabotaging_proxy(served.server.http_url, "swap") as proxy:
+        arguments = [*served.arguments, "--http-url", f"http://{proxy.address}", *words]
+        assert main(["run", *arguments]) == ServerAnswerError.exit_code
+        assert proxy.spoilt > 0
+    said = capsys.readouterr().out
+    assert "wrong answer: " in said
+    assert "missed log_anomaly HTTP: answers as eager PyTorch gives them: expected all" in said
 
 
 def test_failures_are_counted_and_the_exit_code_tells(
+    served: Served, sabotaging_proxy: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--seconds", "2", "--users", "4", "--channel", "http"]
+    with sabotaging_proxy.sabotaging_proxy(served.server.http_url, "refuse") as proxy:
+        arguments = [*served.arguments, "--http-url", f"http://{proxy.address}", *words]
+        assert main(["run", *arguments]) == ServerError.exit_code
+        assert proxy.spoilt > 0
+    said = capsys.readouterr().out
+    assert "metric_forecast_next HTTP: HTTP 503" in said
+    assert "spoilt on purpose" in said
+
+
+def test_an_objective_that_is_missed_is_named(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Golden rows of another width are refused by the server, request by request."""
-    broken = tmp_path / "artifacts"
-    subprocess.run(["cp", "-r", str(served.artifacts), str(broken)], check=True)
-    (run,) = (broken / "metric_forecast").iterdir()
-    golden = {name: array[:, :7] for name, array in np.load(run / "golden.npz").items()}
-    np.savez(run / "golden.npz", **golden)
-    manifest = json.loads((run / "manifest.json").read_text())
-    del manifest["files"]["golden.npz"]
-    (run / "manifest.json").write_text(json.dumps(manifest))
-    arguments = [*served.arguments, "--artifacts", str(broken), "--users", "4", "--seconds", "2"]
-    assert main(["run", *arguments]) == 10
+    """No server answers within a microsecond."""
+    slo = tmp_path / "slo.toml"
+    slo.write_text("[default]\nrate_per_second = 20\np99_milliseconds = 0.001\n")
+    words = ["--shape", "constant", "--seconds", "2", "--model", "metric_forecast_next"]
+    page = tmp_path / "deep/report.html"
+    arguments = [*served.arguments, *words, "--slo", str(slo), "--report", str(page)]
+    assert main(["run", *arguments]) == ServerError.exit_code
     said = capsys.readouterr().out
-    assert "metric_forecast_next: " in said
-    assert "series" in said
+    assert "1 of 1 objectives missed" in said
+    assert "missed metric_forecast_next: p99: expected ≤ 0.001 ms, got" in said
+    assert "p99" in page.read_text(encoding="utf-8")
 
 
 def test_the_closing_table_measures_and_asks(
