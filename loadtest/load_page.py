@@ -170,7 +170,7 @@ def _split(runs: Sequence[RunFigures]) -> dict[str, Any]:
 
 
 def _batches(runs: Sequence[RunFigures]) -> dict[str, Any]:
-    series = []
+    series: list[dict[str, Any]] = []
     for run in runs:
         for name, counts in run.counts.items():
             batches = sorted(counts.batches.items())

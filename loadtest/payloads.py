@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def _mix(model: ServedModel, texts: Sequence[str], what: str) -> PayloadMix:
     )
 
 
-def _masked(model: ServedModel, texts: Iterator[str] | dict[str, int]) -> list[str]:
+def _masked(model: ServedModel, texts: Iterable[str]) -> list[str]:
     """As the front's cache sees them, where the model has a tokenizer that masks."""
     from training.text.text_batch import MaskedTokenizer
 
@@ -129,7 +129,7 @@ def _log_lines(
         lines, what = in_blocks(files, seed), f"lines of {len(files)} real logs"
     else:
         lines, what = _composed_lines(seed), "composed lines"
-    return continued(lines, rows, seed, lambda texts: _masked(model, dict.fromkeys(texts))), what
+    return continued(lines, rows, seed, lambda texts: _masked(model, texts)), what
 
 
 def read_log_files(folder: Path) -> list[list[str]]:

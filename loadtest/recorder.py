@@ -29,13 +29,20 @@ class Records:
 
     def of(self, chosen: np.ndarray) -> Records:
         """The same of some requests: bool (requests,)."""
-        columns = (self.flow, self.outcome, self.due, self.sent, self.done)
-        return Records(*(column[chosen] for column in columns), self.first_messages)
+        return Records(
+            self.flow[chosen],
+            self.outcome[chosen],
+            self.due[chosen],
+            self.sent[chosen],
+            self.done[chosen],
+            self.first_messages,
+        )
 
     @property
     def seconds(self) -> np.ndarray:
         """From when a request was due, not from when it could be sent, to its answer."""
-        return self.done - self.due
+        seconds: np.ndarray = self.done - self.due
+        return seconds
 
     def count(self, outcome: int) -> int:
         return int((self.outcome == outcome).sum())

@@ -117,7 +117,8 @@ def arrivals(
         due = due[due < total]
     # side="right": a stage in which nothing is due is passed over.
     stage = np.minimum(np.searchsorted(expected, due, side="right") - 1, len(rates) - 1)
-    return edges[stage] + (due - expected[stage]) / np.maximum(rates[stage], 1e-12)
+    moments: np.ndarray = edges[stage] + (due - expected[stage]) / np.maximum(rates[stage], 1e-12)
+    return moments
 
 
 def stage_index(stages: Sequence[Stage], seconds: np.ndarray) -> np.ndarray:

@@ -34,26 +34,15 @@ class ModelCounts:
         batches = {
             size: count - earlier.batches.get(size, 0) for size, count in self.batches.items()
         }
-        return ModelCounts(
-            *(
-                getattr(self, part.name) - getattr(earlier, part.name)
-                for part in fields(self)
-                if part.name != "batches"
-            ),
-            batches={size: count for size, count in sorted(batches.items()) if count},
-        )
+        numbers = {name: getattr(self, name) - getattr(earlier, name) for name in _NUMBERS}
+        kept = {size: count for size, count in sorted(batches.items()) if count}
+        return ModelCounts(**numbers, batches=kept)
 
     def plus(self, other: ModelCounts) -> ModelCounts:
         sizes = sorted({*self.batches, *other.batches})
         batches = {size: self.batches.get(size, 0) + other.batches.get(size, 0) for size in sizes}
-        return ModelCounts(
-            *(
-                getattr(self, part.name) + getattr(other, part.name)
-                for part in fields(self)
-                if part.name != "batches"
-            ),
-            batches=batches,
-        )
+        numbers = {name: getattr(self, name) + getattr(other, name) for name in _NUMBERS}
+        return ModelCounts(**numbers, batches=batches)
 
     @property
     def realised_batch(self) -> float | None:
@@ -71,6 +60,7 @@ class ModelCounts:
         return self.queue_seconds / total if total else None
 
 
+_NUMBERS = tuple(part.name for part in fields(ModelCounts) if part.name != "batches")
 Counts = dict[str, ModelCounts]
 
 

@@ -10,72 +10,14 @@ import numpy as np
 import pytest
 
 from contract.errors import ConfigError
-from loadtest.figures import RunFigures, make_figures
-from loadtest.load_plan import Flow, LoadPlan
+from loadtest.figures import RunFigures
 from loadtest.load_table import load_markdown, load_table, ramp_row
-from loadtest.recorder import ANSWERED, ERROR, NOT_SENT, WRONG, Records
+from loadtest.recorder import ANSWERED, ERROR, NOT_SENT, WRONG
 from loadtest.shapes import Stage
 from loadtest.slo import Objectives, Slo, fleet_verdicts, read_slo, verdicts, wrong_answers
-from loadtest.triton_statistics import Counts, ModelCounts, StatisticsSampler, counts_of
+from loadtest.triton_statistics import counts_of
+from tests.fixtures.load_figures import MODEL, figures
 from training.registry import all_specs
-
-BEGIN = 1000.0
-MODEL = "log_anomaly"
-
-
-def counted(requests: int, *, rows: int = 1, queue: float = 0.0) -> Counts:
-    return {
-        MODEL: ModelCounts(
-            requests,
-            0,
-            requests * rows,
-            requests,
-            queue,
-            0.0,
-            0.01 * requests,
-            0.0,
-            {rows: requests},
-        )
-    }
-
-
-def figures(
-    seconds: np.ndarray,
-    outcomes: np.ndarray,
-    *,
-    stages: tuple[Stage, ...] = (Stage("a", 10, 0.5, judged=False), Stage("b", 10, 1.0)),
-    shape: str = "step",
-    first: float | str = 12.0,
-    channels: tuple[str, ...] = ("gRPC", "gateway"),
-) -> RunFigures:
-    """Requests every 0.1 s of every flow, answered after ``seconds``."""
-    flows = tuple(Flow(MODEL, channel, 10.0) for channel in channels)  # type: ignore[arg-type]
-    plan = LoadPlan(
-        *("", "", {}, "", "", flows, stages, "open", ""), shape=shape, break_milliseconds=500
-    )
-    total = sum(stage.seconds for stage in stages)
-    due = np.arange(0, total, 0.1)
-    count = len(due)
-    seconds = np.resize(seconds, count)
-    outcomes = np.resize(outcomes, count)
-    flow = np.repeat(np.arange(len(flows)), count)
-    due, seconds, outcomes = (np.tile(one, len(flows)) for one in (due, seconds, outcomes))
-    records = Records(flow, outcomes, due, due, due + seconds, {0: ["it broke"]})
-    sampler = StatisticsSampler("")
-    sampler.samples = [
-        (BEGIN + at, counted(10 * at, rows=2, queue=0.02 * at)) for at in range(int(total) + 1)
-    ]
-    return make_figures(
-        plan,
-        records,
-        sampler,
-        begin=BEGIN,
-        seconds=total,
-        told={MODEL: "some lines"},
-        behind={},
-        first_milliseconds={MODEL: first},
-    )
-
 
 OK = np.array([ANSWERED])
 FAST = np.full(200, 0.010)
