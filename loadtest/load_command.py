@@ -197,7 +197,7 @@ def _run(arguments: argparse.Namespace, address: Address) -> int:
     _write(arguments.markdown, lambda: load_markdown(figures, found) + told)
     _write_page(arguments.report, [figures], found, slo, told)
     disagrees = checked is not None and checked[1] is False
-    return _exit_code([figures], found) or (ServerError.exit_code if disagrees else 0)
+    return exit_code([figures], found) or (ServerError.exit_code if disagrees else 0)
 
 
 def _ramp(arguments: argparse.Namespace, settings: LoadSettings, slo: Slo) -> int:
@@ -223,7 +223,7 @@ def _ramp(arguments: argparse.Namespace, settings: LoadSettings, slo: Slo) -> in
         print(f"missed {verdict}")
     _write(arguments.markdown, lambda: f"```\n{table}\n```\n")
     _write_page(arguments.report, runs, found, slo)
-    return _exit_code(runs, found)
+    return exit_code(runs, found)
 
 
 def _verdicts(figures: RunFigures, slo: Slo) -> list[Verdict]:
@@ -236,7 +236,8 @@ def _verdicts(figures: RunFigures, slo: Slo) -> list[Verdict]:
     return wrong_answers(figures) + verdicts(slo, figures)
 
 
-def _exit_code(runs: Sequence[RunFigures], found: Sequence[Verdict]) -> int:
+def exit_code(runs: Sequence[RunFigures], found: Sequence[Verdict]) -> int:
+    """Of a wrong answer, of a missed objective or failed request, or 0."""
     if any(run.wrong for run in runs):
         return ServerAnswerError.exit_code
     failed = any(run.failures and run.plan.loop == "closed" for run in runs)

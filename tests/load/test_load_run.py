@@ -24,11 +24,23 @@ from export.gate import export_files
 from export.version_folder import stage
 from loadtest.command import main
 from loadtest.eager_process import EagerCaller, EagerProcess
+from loadtest.figures import RunFigures
 from loadtest.gateway_speed import gateway
+from loadtest.load_command import exit_code
 from loadtest.load_page import load_page
-from loadtest.locust_run import LoadSettings, run_locust
+from loadtest.load_plan import Flow, LoadPlan
+from loadtest.load_table import load_table
+from loadtest.locust_run import (
+    LoadSettings,
+    asked_models,
+    make_plan,
+    measure_plan,
+    prepare_answers,
+    run_locust,
+)
 from loadtest.served import Questions, served_models
-from loadtest.slo import read_slo, verdicts
+from loadtest.shapes import stages_of
+from loadtest.slo import Objectives, Slo, read_slo, verdicts
 from training.artifact import Artifact
 from training.command import main as train
 from training.registry import get_spec
@@ -80,10 +92,9 @@ def served(
         yield Served(repository, artifacts, server)
 
 
-def test_every_model_is_asked_by_every_way_and_answers_as_eager(
-    served: Served, tmp_path: Path
-) -> None:
-    """A closed loop over gRPC and HTTP, then an open one that also goes through the gateway."""
+@pytest.fixture(scope="session")
+def prepared(served: Served, tmp_path_factory: pytest.TempPathFactory) -> LoadPlan:
+    """A closed loop of two seconds over gRPC and HTTP, with eager's answers."""
     settings = LoadSettings(
         grpc_address=served.server.grpc_url,
         http_address=served.server.http_url,
@@ -92,7 +103,23 @@ def test_every_model_is_asked_by_every_way_and_answers_as_eager(
         users=4,
         seconds=2,
     )
-    run = run_locust(settings, progress=False)
+    folder = str(tmp_path_factory.mktemp("plan"))
+    plan = make_plan(settings, asked_models(settings), read_slo(), folder)
+    plan.write()
+    prepare_answers(plan, progress=False)
+    return plan
+
+
+def measured(served: Served, plan: LoadPlan) -> RunFigures:
+    plan.write()
+    models = served_models(served.repository, served.artifacts)
+    return measure_plan(plan, models, {}, progress=False)
+
+
+def test_every_model_answers_over_both_protocols_as_eager_does(
+    served: Served, prepared: LoadPlan
+) -> None:
+    run = measured(served, prepared)
     assert {(own.channel, own.model) for own in run.flows} == {
         (channel, model) for channel in ("gRPC", "HTTP") for model in MODELS
     }
@@ -101,27 +128,39 @@ def test_every_model_is_asked_by_every_way_and_answers_as_eager(
         assert own.answered > 0
         p50, p95, p99 = own.milliseconds
         assert 0 < p50 <= p95 <= p99
+
+
+def test_an_open_loop_through_the_gateway_too_accounts_for_all_that_was_due(
+    served: Served, prepared: LoadPlan
+) -> None:
     with gateway(f"grpc://{served.server.grpc_url}", served.repository) as ports:
-        opened = replace(
-            settings,
-            shape="step",
-            seconds=5,
-            rates={"": 4.0},
-            channels=("gRPC", "HTTP", "gateway"),
-            gateway_ports=ports,
+        flows = (*prepared.flows, *(Flow(model, "gateway", 1.0) for model in sorted(MODELS)))
+        run = measured(
+            served,
+            replace(
+                prepared,
+                flows=tuple(replace(flow, rate_per_second=4.0) for flow in flows),
+                stages=stages_of("step", 5.0),
+                loop="open",
+                gateway_ports=ports,
+            ),
         )
-        run = run_locust(opened, progress=False)
     assert {own.channel for own in run.all_flows if own.answered} == {"gRPC", "HTTP", "gateway"}
     assert run.wrong == 0, run.first_messages
     assert [stage.stage.factor for stage in run.stages] == [0.25, 0.5, 0.75, 1.0, 1.25]
-    # What was due is accounted for, all of it.
     for own in run.all_flows:
-        assert own.requests == own.answered + own.errors + own.wrong + own.not_sent
+        assert own.requests == own.answered + own.errors + own.wrong + own.not_sent > 0
     counted = [stage.counts["log_anomaly"] for stage in run.stages]
     assert sum(counts.requests for counts in counted) > 0
     for counts in counted:
         assert sum(size * count for size, count in counts.batches.items()) == counts.rows
-    page = load_page([run], verdicts(read_slo(), run), read_slo())
+    # No server answers within a microsecond: the miss is named, and fails the run.
+    slo = Slo(Objectives(1.0, p99_milliseconds=0.001))
+    found = verdicts(slo, run)
+    missed = [str(verdict) for verdict in found if not verdict.kept]
+    assert any(told.startswith("log_anomaly: p99: expected ≤ 0.001 ms, got") for told in missed)
+    assert exit_code([run], found) == ServerError.exit_code
+    page = load_page([run], found, slo)
     assert "log_anomaly_classifier" in page
     assert "Plotly.newPlot" in page
 
@@ -141,32 +180,16 @@ def test_a_swapped_answer_fails_the_run(
 
 
 def test_failures_are_counted_and_the_exit_code_tells(
-    served: Served, sabotaging_proxy: ModuleType, capsys: pytest.CaptureFixture[str]
+    served: Served, prepared: LoadPlan, sabotaging_proxy: ModuleType
 ) -> None:
-    words = ["--seconds", "2", "--users", "4", "--channel", "http"]
+    flows = tuple(flow for flow in prepared.flows if flow.channel == "HTTP")
     with sabotaging_proxy.sabotaging_proxy(served.server.http_url, "refuse") as proxy:
-        arguments = [*served.arguments, "--http-url", f"http://{proxy.address}", *words]
-        assert main(["run", *arguments]) == ServerError.exit_code
-        assert proxy.spoilt > 0
-    said = capsys.readouterr().out
-    assert "metric_forecast_next HTTP: HTTP 503" in said
-    assert "spoilt on purpose" in said
-
-
-def test_an_objective_that_is_missed_is_named(
-    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """No server answers within a microsecond."""
-    slo = tmp_path / "slo.toml"
-    slo.write_text("[default]\nrate_per_second = 20\np99_milliseconds = 0.001\n")
-    words = ["--shape", "constant", "--seconds", "2", "--model", "metric_forecast_next"]
-    page = tmp_path / "deep/report.html"
-    arguments = [*served.arguments, *words, "--slo", str(slo), "--report", str(page)]
-    assert main(["run", *arguments]) == ServerError.exit_code
-    said = capsys.readouterr().out
-    assert "1 of 1 objectives missed" in said
-    assert "missed metric_forecast_next: p99: expected ≤ 0.001 ms, got" in said
-    assert "p99" in page.read_text(encoding="utf-8")
+        run = measured(served, replace(prepared, http_address=proxy.address, flows=flows))
+        assert run.failures == proxy.spoilt > 0
+    assert run.wrong == 0
+    assert any("HTTP 503" in told[0] for told in run.first_messages.values())
+    assert "spoilt on purpose" in load_table(run)
+    assert exit_code([run], []) == ServerError.exit_code
 
 
 def test_the_closing_table_measures_and_asks(
