@@ -96,7 +96,7 @@ def add_load_parsers(
     )
     add_places(check)
     _add_servers(check)
-    check.add_argument("--model", default="metric_forecast_12h", help="(%(default)s)")
+    check.add_argument("--model", help="(the forecaster of the longest context)")
     check.add_argument("--concurrency", type=_positive, default=8, help="(%(default)s)")
     check.add_argument("--rounds", type=_positive, default=5, help="(%(default)s)")
     check.add_argument("--seconds", type=_positive_number, default=5.0, help="of each, a round")
@@ -192,12 +192,12 @@ def _run(arguments: argparse.Namespace, address: Address) -> int:
         figures = run_locust(settings, slo=slo, progress=not arguments.quiet)
         checked = _checked(arguments, endpoints) if arguments.cross_check else None
     found = _verdicts(figures, slo)
+    # Told, not judged: on a shared machine the clients' own cost is in both figures.
     told = "" if checked is None else f"\n{checked[0]}\n"
     print(load_table(figures, found) + told)
     _write(arguments.markdown, lambda: load_markdown(figures, found) + told)
     _write_page(arguments.report, [figures], found, slo, told)
-    disagrees = checked is not None and checked[1] is False
-    return exit_code([figures], found) or (ServerError.exit_code if disagrees else 0)
+    return exit_code([figures], found)
 
 
 def _ramp(arguments: argparse.Namespace, settings: LoadSettings, slo: Slo) -> int:

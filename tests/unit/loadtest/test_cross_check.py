@@ -39,7 +39,7 @@ def test_its_report_is_read() -> None:
 def test_agreement_is_within_a_fifth_of_both(rate: float, p50: float, agrees: bool) -> None:
     theirs = [PerfFigures(100, 10, 20)] * 3
     ours = [PerfFigures(rate, p50, 90), PerfFigures(rate, p50, 90), PerfFigures(1, 999, 90)]
-    result = CrossCheck(ours, theirs)
+    result = CrossCheck("a_model", ours, theirs)
     assert result.agrees is agrees
     table = cross_check_table(result, SETTINGS)
     assert ("DO NOT agree" in table) == (not agrees)
@@ -47,7 +47,7 @@ def test_agreement_is_within_a_fifth_of_both(rate: float, p50: float, agrees: bo
 
 
 def test_where_it_cannot_run_the_table_says_why() -> None:
-    result = CrossCheck(why_not="perf_analyzer needs libcudart.so.12")
+    result = CrossCheck("a_model", why_not="perf_analyzer needs libcudart.so.12")
     assert result.agrees is None
     told = cross_check_table(result, SETTINGS)
     assert "not measured: perf_analyzer needs libcudart.so.12" in told
