@@ -73,6 +73,23 @@ slow: setup test-servers test-engine  ## what takes longer than CI allows
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/distributed.txt
 	@$(PY) -m pytest tests -q -m slow
 
+published: setup
+	@if ! compgen -G 'model_repository/*/[0-9]*/manifest.json' >/dev/null; then \
+		echo "== nothing is published yet: a quick training of all models first"; \
+		if [ -z "$${PRESAGE_DATA:-}" ] && ! $(PY) -m training data fetch; then \
+			echo "no network: training on generated data"; \
+		fi; \
+		$(PY) -m training train all --quick; \
+		$(PY) -m export all; \
+	fi
+
+load: published  ## three minutes of load on all models and the gateway: table, build/load/report.html
+	@$(PY) -m loadtest run --own-server --shape step --cross-check \
+		--report build/load/report.html --markdown build/load/report.md
+
+load-ui: published  ## Locust's web page on 127.0.0.1:8089, on a server and a gateway of its own
+	@$(PY) -m loadtest ui --own-server
+
 train: setup  ## train MODEL=… (default all) on PRESAGE_DATA, fetched or generated data
 	@$(PY) -m training train $(MODEL)
 
@@ -118,4 +135,4 @@ gpu-proof: setup  ## parity, speed and the card's ceilings on this machine's GPU
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules dashboards test-servers test-engine up down status gpu gpu-proof clean
+.PHONY: help setup demo published load load-ui test lint unit parity-tests integration slow train export parity selftest compare corpus rules dashboards test-servers test-engine up down status gpu gpu-proof clean

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +11,12 @@ import numpy as np
 
 from contract.errors import PresageError
 from contract.manifest import Front
+from export.agreement import CELL, AnswerComparison
 from export.candidate import Candidate
 from export.ladder import Rung
-from export.verdict import CellError, Flip, RungResult, TensorResult
+from export.verdict import CellError, RungResult, TensorResult
 from export.wire import WireClient
 from training.spec import Arrays
-
-CELL = "golden questions"
 
 
 def compare_front(
@@ -93,59 +91,3 @@ def front_requests(front: Front, questions: Any) -> list[Arrays]:
     column = np.array([str(text).encode() for text in texts], dtype=object).reshape(-1, 1)
     size = front.max_batch_size
     return [{first: column[start : start + size]} for start in range(0, len(column), size)]
-
-
-class AnswerComparison:
-    """Answers of a front: texts and JSON values must be equal, numbers are measured."""
-
-    def __init__(self) -> None:
-        self.differences: list[float] = []
-        self.maximum = 0.0
-        self.worst = CELL
-        self.decisions = 0
-        self.flips: list[Flip] = []
-
-    def add(self, request: int, name: str, expected: np.ndarray, got: np.ndarray) -> None:
-        if expected.shape != got.shape:
-            self._flip(
-                f"{name} of request {request}: shape {expected.shape}, served {got.shape}", 0
-            )
-            return
-        for row in range(len(expected)):
-            where = f"{name}, golden question {row}"
-            for want, have in zip(expected[row].ravel(), got[row].ravel(), strict=True):
-                if isinstance(want, bytes):
-                    self._compare(where, row, _parsed(want), _parsed(have))
-                else:
-                    self._compare(where, row, float(want), float(have))
-
-    def _compare(self, where: str, row: int, want: Any, have: Any) -> None:
-        if isinstance(want, dict) and isinstance(have, dict) and want.keys() == have.keys():
-            for key in want:
-                self._compare(f"{where}, {key}", row, want[key], have[key])
-        elif isinstance(want, list) and isinstance(have, list) and len(want) == len(have):
-            for one, other in zip(want, have, strict=True):
-                self._compare(where, row, one, other)
-        elif isinstance(want, float) and isinstance(have, float):
-            difference = abs(want - have)
-            self.differences.append(difference)
-            if difference > self.maximum:
-                self.maximum, self.worst = difference, where
-        else:
-            self.decisions += 1
-            if want != have:
-                self._flip(where, row)
-
-    def _flip(self, where: str, row: int) -> None:
-        self.flips.append(Flip(where, row, 0, 0, 1, 0.0))
-
-
-def _parsed(value: bytes) -> Any:
-    """JSON texts as what they hold, other texts as they are."""
-    text = value.decode("utf-8", errors="replace")
-    if text[:1] in "{[":
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return text

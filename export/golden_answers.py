@@ -13,15 +13,14 @@ import numpy as np
 
 from contract.errors import ArtifactCorruptError, PresageError
 from contract.manifest import Front, Manifest, read_manifest
+from export.agreement import front_disagreement, graph_disagreement
 from export.candidate import GOLDEN_FILE, Candidate
-from export.difference import row_scale, scaled_difference
-from export.front_parity import AnswerComparison, front_requests, local_front
+from export.front_parity import front_requests, local_front
 from export.grid import strangers
 from export.ladder import Rung
 from export.report import read_report
 from export.target import CPU, TARGETS, Target
 from export.wire import WireClient
-from training.registry import get_spec
 from training.spec import Arrays
 
 QUESTIONS = 8
@@ -101,23 +100,8 @@ def _ask_graph(
     inputs, expected = _part(arrays, _INPUT), _part(arrays, _OUTPUT)
     types = {tensor.name: tensor.dtype for tensor in graph.inputs}
     outputs = client.infer(name, inputs, types, {one: one for one in expected}, version)
-    tolerances = graph.tolerances | (graph.reduced_tolerances if target.reduced else {})
-    for output, want in expected.items():
-        got, tolerance = outputs[output], tolerances[output]
-        if got.shape != want.shape:
-            return f"{name}: {output} has shape {got.shape}, expected {want.shape}"
-        delta, _, mismatched = scaled_difference(want, got, row_scale(graph, inputs, tolerance))
-        if mismatched.any():
-            return f"{name}: {int(mismatched.sum())} values of {output} are NaN or infinite"
-        if delta.max(initial=0.0) > tolerance.maximum:
-            return f"{name}: {output} differs by {delta.max():.1e}, allowed {tolerance.maximum:.1e}"
-    decide = get_spec(manifest.model).parity.decide
-    wanted, got_decisions = (decide(manifest, inputs, one) for one in (expected, outputs))
-    flipped = wanted.values != got_decisions.values
-    sure = flipped & (wanted.margins > target.allowed_flip_margin)
-    if sure.any() or (flipped.any() and not target.reduced):
-        return f"{name}: {int(flipped.sum())} of {flipped.size} golden decisions flipped"
-    return None
+    wrong = graph_disagreement(manifest, target, inputs, expected, outputs)
+    return None if wrong is None else f"{name}: {wrong}"
 
 
 def _ask_front(
@@ -133,22 +117,8 @@ def _ask_front(
     expected = {key: _as_bytes(array) for key, array in _part(arrays, _FRONT_OUTPUT).items()}
     types = {tensor.name: tensor.dtype for tensor in front.inputs}
     outputs = client.infer(name, inputs, types, {one: one for one in expected}, version)
-    comparison = AnswerComparison()
-    for output, want in expected.items():
-        comparison.add(0, output, want, outputs[output])
-    tolerances = manifest.graph.tolerances
-    if target.reduced:
-        tolerances = tolerances | manifest.graph.reduced_tolerances
-    allowed = tolerances[manifest.graph.outputs[0].name].maximum
-    if comparison.flips and not target.reduced:
-        first = comparison.flips[0].cell
-        return f"{name}: {len(comparison.flips)} golden answers differ, first {first}"
-    if comparison.maximum > allowed:
-        return (
-            f"{name}: a number differs by {comparison.maximum:.1e} ({comparison.worst}), allowed"
-            f" {allowed:.1e}"
-        )
-    return None
+    wrong = front_disagreement(manifest, target, expected, outputs)
+    return None if wrong is None else f"{name}: {wrong}"
 
 
 def _read(folder: Path) -> Arrays:

@@ -1,4 +1,4 @@
-"""``python -m loadtest run|demo-table|eager``."""
+"""``python -m loadtest run|ui|cross-check|demo-table …``."""
 
 from __future__ import annotations
 

@@ -128,11 +128,12 @@ def _notes() -> list[str]:
         "Ratios above 1 favour Triton: how many times sooner (median) and how many times more than"
         " FastAPI + eager PyTorch with its best thread count, same run, rounds interleaved, median"
         f" of {ROUNDS}.",
-        f"Hardware: {_processor()}, {cores} cores, shared by server, baseline and callers.",
+        f"Hardware: {processor()}, {cores} cores, shared by server, baseline and callers.",
     ]
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from contract.errors import InputError, PresageError, ServerError
 from loadtest.gpu_proof.command import add_gpu_proof
+from loadtest.load_command import add_load_parsers
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,13 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     capacity = commands.add_parser("capacity", help="replicas for large loads, as measured")
     capacity.set_defaults(run=_capacity)
 
-    run = commands.add_parser("run", help="a bounded Locust run against the running server")
-    _add_places(run)
-    run.add_argument("--users", type=_positive, default=8)
-    run.add_argument("--seconds", type=_positive, default=10)
-    run.add_argument("--fresh", action="store_true", help="no text comes twice (defeats caches)")
-    run.add_argument("--quiet", action="store_true", help="no progress bar")
-    run.set_defaults(run=_run)
+    add_load_parsers(commands, _add_places, _address)
 
     table = commands.add_parser("demo-table", help="quality, parity, speed and one answer a model")
     _add_places(table)
@@ -151,23 +146,6 @@ def _capacity(_arguments: argparse.Namespace) -> int:
 
     print(capacity_table(), end="")
     return 0
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from loadtest.locust_run import LoadSettings, load_table, run_locust
-
-    settings = LoadSettings(
-        grpc_address=_address(arguments.url, "grpc"),
-        http_address=_address(arguments.http_url, "http"),
-        repository=arguments.repository,
-        artifacts=arguments.artifacts,
-        users=arguments.users,
-        seconds=arguments.seconds,
-        fresh=arguments.fresh,
-    )
-    rows = run_locust(settings, progress=not arguments.quiet)
-    print(load_table(rows, settings))
-    return ServerError.exit_code if any(row.failures for row in rows) else 0
 
 
 def _demo_table(arguments: argparse.Namespace) -> int:

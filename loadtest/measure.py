@@ -19,11 +19,11 @@ import tritonclient.grpc as triton
 from contract.errors import ServerAnswerError
 from loadtest.eager_process import EagerProcess
 from loadtest.served import Arrays, Questions, ServedModel
+from loadtest.wire_tensors import request_tensors
 
 CONCURRENCY = 8
 ROUNDS = 5
 _WARM_UP_REQUESTS = 5
-_TYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32", "object": "BYTES"}
 _DEADLINE_SECONDS = 60.0
 
 
@@ -74,16 +74,15 @@ class TritonCaller:
         self._model = model
         self._outputs = [triton.InferRequestedOutput(name) for name in model.outputs]
 
+    def connect(self) -> None:
+        """Before time counts: a channel connects when it is first used."""
+        self._client.is_server_live(client_timeout=_DEADLINE_SECONDS)
+
     def __call__(self, inputs: Arrays) -> None:
-        tensors = []
-        for name, array in inputs.items():
-            tensor = triton.InferInput(name, list(array.shape), _TYPES[str(array.dtype)])
-            tensor.set_data_from_numpy(np.ascontiguousarray(array))
-            tensors.append(tensor)
         try:
             self._client.infer(
                 self._model.name,
-                tensors,
+                request_tensors(triton, inputs),
                 model_version=str(self._model.version),
                 outputs=self._outputs,
                 client_timeout=_DEADLINE_SECONDS,

@@ -64,6 +64,12 @@ def steady_load() -> ModuleType:
     return _fixture_module("steady_load")
 
 
+@pytest.fixture(scope="session")
+def sabotaging_proxy() -> ModuleType:
+    """A server that spoils some of tritonserver's answers."""
+    return _fixture_module("sabotaging_proxy")
+
+
 @pytest.fixture
 def toy_spec(toy_model: ModuleType) -> Iterator[ModelSpec]:
     """The toy model, registered for the length of a test."""

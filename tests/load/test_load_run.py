@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from contract.errors import ServerUnavailableError
+from contract.errors import ServerAnswerError, ServerError, ServerUnavailableError
 from embedded_triton.environment import SERVER_VENV
 from embedded_triton.server import EmbeddedServer, ServerSettings
 from export.candidate import Candidate
@@ -24,8 +24,23 @@ from export.gate import export_files
 from export.version_folder import stage
 from loadtest.command import main
 from loadtest.eager_process import EagerCaller, EagerProcess
-from loadtest.locust_run import LoadSettings, run_locust
+from loadtest.figures import RunFigures
+from loadtest.gateway_speed import gateway
+from loadtest.load_command import exit_code
+from loadtest.load_page import load_page
+from loadtest.load_plan import Flow, LoadPlan
+from loadtest.load_table import load_table
+from loadtest.locust_run import (
+    LoadSettings,
+    asked_models,
+    make_plan,
+    measure_plan,
+    prepare_answers,
+    run_locust,
+)
 from loadtest.served import Questions, served_models
+from loadtest.shapes import stages_of
+from loadtest.slo import Objectives, Slo, read_slo, verdicts
 from training.artifact import Artifact
 from training.command import main as train
 from training.registry import get_spec
@@ -77,42 +92,104 @@ def served(
         yield Served(repository, artifacts, server)
 
 
-def test_locust_asks_every_model_over_both_protocols(served: Served) -> None:
+@pytest.fixture(scope="session")
+def prepared(served: Served, tmp_path_factory: pytest.TempPathFactory) -> LoadPlan:
+    """A closed loop of two seconds over gRPC and HTTP, with eager's answers."""
     settings = LoadSettings(
         grpc_address=served.server.grpc_url,
         http_address=served.server.http_url,
         repository=served.repository,
         artifacts=served.artifacts,
         users=4,
-        seconds=3,
+        seconds=2,
     )
-    rows = run_locust(settings, progress=False)
-    assert {(row.protocol, row.model) for row in rows} == {
-        (protocol, model) for protocol in ("gRPC", "POST") for model in MODELS
+    folder = str(tmp_path_factory.mktemp("plan"))
+    plan = make_plan(settings, asked_models(settings), read_slo(), folder)
+    plan.write()
+    prepare_answers(plan, progress=False)
+    return plan
+
+
+def measured(served: Served, plan: LoadPlan) -> RunFigures:
+    plan.write()
+    models = served_models(served.repository, served.artifacts)
+    return measure_plan(plan, models, {}, progress=False)
+
+
+def test_every_model_answers_over_both_protocols_as_eager_does(
+    served: Served, prepared: LoadPlan
+) -> None:
+    run = measured(served, prepared)
+    assert {(own.channel, own.model) for own in run.flows} == {
+        (channel, model) for channel in ("gRPC", "HTTP") for model in MODELS
     }
-    for row in rows:
-        assert row.failures == 0, row.first_failure
-        assert row.requests > 0
-        assert 0 < row.p50_milliseconds <= row.p95_milliseconds <= row.p99_milliseconds
+    for own in run.flows:
+        assert own.failures == 0, run.first_messages
+        assert own.answered > 0
+        p50, p95, p99 = own.milliseconds
+        assert 0 < p50 <= p95 <= p99
+
+
+def test_an_open_loop_through_the_gateway_too_accounts_for_all_that_was_due(
+    served: Served, prepared: LoadPlan
+) -> None:
+    with gateway(f"grpc://{served.server.grpc_url}", served.repository) as ports:
+        flows = (*prepared.flows, *(Flow(model, "gateway", 1.0) for model in sorted(MODELS)))
+        run = measured(
+            served,
+            replace(
+                prepared,
+                flows=tuple(replace(flow, rate_per_second=4.0) for flow in flows),
+                stages=stages_of("step", 5.0),
+                loop="open",
+                gateway_ports=ports,
+            ),
+        )
+    assert {own.channel for own in run.all_flows if own.answered} == {"gRPC", "HTTP", "gateway"}
+    assert run.wrong == 0, run.first_messages
+    assert [stage.stage.factor for stage in run.stages] == [0.25, 0.5, 0.75, 1.0, 1.25]
+    for own in run.all_flows:
+        assert own.requests == own.answered + own.errors + own.wrong + own.not_sent > 0
+    counted = [stage.counts["log_anomaly"] for stage in run.stages]
+    assert sum(counts.requests for counts in counted) > 0
+    for counts in counted:
+        assert sum(size * count for size, count in counts.batches.items()) == counts.rows
+    # No server answers within a microsecond: the miss is named, and fails the run.
+    slo = Slo(Objectives(1.0, p99_milliseconds=0.001))
+    found = verdicts(slo, run)
+    missed = [str(verdict) for verdict in found if not verdict.kept]
+    assert any(told.startswith("log_anomaly: p99: expected ≤ 0.001 ms, got") for told in missed)
+    assert exit_code([run], found) == ServerError.exit_code
+    page = load_page([run], found, slo)
+    assert "log_anomaly_classifier" in page
+    assert "Plotly.newPlot" in page
+
+
+def test_a_swapped_answer_fails_the_run(
+    served: Served, sabotaging_proxy: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some answers are those of other requests: each by itself is one that the model gives."""
+    words = ["--seconds", "2", "--users", "4", "--channel", "http", "--model", "log_anomaly"]
+    with sabotaging_proxy.sabotaging_proxy(served.server.http_url, "swap") as proxy:
+        arguments = [*served.arguments, "--http-url", f"http://{proxy.address}", *words]
+        assert main(["run", *arguments]) == ServerAnswerError.exit_code
+        assert proxy.spoilt > 0
+    said = capsys.readouterr().out
+    assert "wrong answer: " in said
+    assert "missed log_anomaly HTTP: answers as eager PyTorch gives them: expected all" in said
 
 
 def test_failures_are_counted_and_the_exit_code_tells(
-    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    served: Served, prepared: LoadPlan, sabotaging_proxy: ModuleType
 ) -> None:
-    """Golden rows of another width are refused by the server, request by request."""
-    broken = tmp_path / "artifacts"
-    subprocess.run(["cp", "-r", str(served.artifacts), str(broken)], check=True)
-    (run,) = (broken / "metric_forecast").iterdir()
-    golden = {name: array[:, :7] for name, array in np.load(run / "golden.npz").items()}
-    np.savez(run / "golden.npz", **golden)
-    manifest = json.loads((run / "manifest.json").read_text())
-    del manifest["files"]["golden.npz"]
-    (run / "manifest.json").write_text(json.dumps(manifest))
-    arguments = [*served.arguments, "--artifacts", str(broken), "--users", "4", "--seconds", "2"]
-    assert main(["run", *arguments]) == 10
-    said = capsys.readouterr().out
-    assert "metric_forecast_next: " in said
-    assert "series" in said
+    flows = tuple(flow for flow in prepared.flows if flow.channel == "HTTP")
+    with sabotaging_proxy.sabotaging_proxy(served.server.http_url, "refuse") as proxy:
+        run = measured(served, replace(prepared, http_address=proxy.address, flows=flows))
+        assert run.failures == proxy.spoilt > 0
+    assert run.wrong == 0
+    assert any("HTTP 503" in told[0] for told in run.first_messages.values())
+    assert "spoilt on purpose" in load_table(run)
+    assert exit_code([run], []) == ServerError.exit_code
 
 
 def test_the_closing_table_measures_and_asks(

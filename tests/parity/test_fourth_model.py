@@ -15,7 +15,7 @@ import tritonclient.grpc as triton
 
 from embedded_triton.server import EmbeddedServer, ServerSettings
 
-SOURCES = ("contract", "training", "export", "embedded_triton", "clients")
+SOURCES = ("contract", "training", "export", "embedded_triton", "clients", "loadtest")
 
 
 @pytest.fixture
@@ -92,6 +92,13 @@ def test_one_folder_is_enough(copy: Path) -> None:
         answer = client.infer("toy_level", [tensor])
         served = float(answer.as_numpy("level")[0, 0])
         client.close()
+        loaded = _succeed(
+            copy,
+            *("loadtest", "run", "--seconds", "2", "--quiet"),
+            *("--url", f"grpc://{server.grpc_url}", "--http-url", f"http://{server.http_url}"),
+        )
+        assert "toy_level" in loaded
+        assert "every answer was held against eager PyTorch's" in loaded
         _verify_against(copy, f"{server.grpc_url},{server.http_url}")
     said = _succeed(
         copy, "training", "predict", "toy_level", "--values", *(str(value) for value in values[0])

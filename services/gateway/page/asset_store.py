@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract.errors import ServerSetupError
+from contract.plotly_script import PLOTLY_NAME, plotly_script
 
 ASSETS_FOLDER = Path(__file__).with_name("assets")
-PLOTLY_NAME = "plotly.min.js"
 _MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -93,22 +91,6 @@ class AssetStore:
             for address in self._assets
             if address.endswith(".js") and address != self._plotly_address
         ]
-
-
-def plotly_script() -> Path:
-    """plotly.js inside the installed wheel. Raises ServerSetupError."""
-    # Found without an import: that would cost half a second and hundreds of modules.
-    spec = importlib.util.find_spec("plotly")
-    if spec is not None and spec.origin is not None:
-        path = Path(spec.origin).parent / "package_data" / PLOTLY_NAME
-        if path.is_file():
-            return path
-    raise ServerSetupError(
-        "the page's chart has no plotly.js",
-        expected=f"the plotly package with package_data/{PLOTLY_NAME}",
-        got="not installed" if spec is None else "a package without it",
-        next_command="install it: make setup",
-    )
 
 
 def _asset(digest: str, name: str, body: bytes) -> Asset:

@@ -15,7 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.page.asset_store import PLOTLY_NAME, AssetStore
+from contract.plotly_script import PLOTLY_NAME
+from services.gateway.page.asset_store import AssetStore
 from services.gateway.page.catalogue import Catalogue, document_language
 from services.gateway.page.settings import PageSettings
 

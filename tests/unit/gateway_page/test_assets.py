@@ -11,8 +11,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.testclient import TestClient
 
 from contract.errors import ServerSetupError
+from contract.plotly_script import plotly_script
 from services.gateway.page import PageSettings, mount_page
-from services.gateway.page.asset_store import ASSETS_FOLDER, AssetStore, plotly_script
+from services.gateway.page.asset_store import ASSETS_FOLDER, AssetStore
 
 
 @pytest.fixture(scope="module")
