@@ -53,6 +53,7 @@ lint: setup
 test-servers:
 	@bash requirements/test_servers.sh
 
+.PHONY: test-engine
 test-engine:
 	@bash requirements/test_engine.sh
 
@@ -108,4 +109,4 @@ gpu: setup  ## swap onnxruntime for onnxruntime-gpu in .venv (never both)
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers test-engine up down status gpu clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers up down status gpu clean
