@@ -57,6 +57,7 @@ lint: setup
 test-servers:
 	@bash requirements/test_servers.sh
 
+.PHONY: test-engine
 test-engine:
 	@bash requirements/test_engine.sh
 

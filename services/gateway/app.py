@@ -21,8 +21,8 @@ from services.gateway.prometheus_query import add_forecast_query
 from services.gateway.served_models import add_models
 from services.gateway.settings import GatewaySettings
 from services.gateway.train_failure_rca import add_train_failure_rca
-from services.web import Protection, protect
 from services.web.access_log import AccessLog
+from services.web.protection import Protection, protect
 from services.web.telemetry import WebTelemetry
 
 TITLES = {

@@ -30,7 +30,7 @@ from services.job_diagnosis.sources.file import FileSource
 from services.job_diagnosis.sources.settings import SourceSettings, make_sources
 from services.job_diagnosis.storage import Storage
 from services.job_diagnosis.telemetry import API, Telemetry
-from services.web import Protection, protect
+from services.web.protection import Protection, protect
 from services.web.serving import Served
 from services.web.serving import serve as serve_apps
 from services.web.settings import WebSettings

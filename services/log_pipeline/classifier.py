@@ -22,7 +22,8 @@ import numpy.typing as npt
 from clients import LogVerdict
 from contract.errors import ServerAnswerError
 from services.log_pipeline.cache import BoundedLru
-from services.log_pipeline.masking import MAXIMUM_LINE_BYTES, Masker
+from services.log_pipeline.lines import MAXIMUM_LINE_BYTES
+from services.log_pipeline.masking import Masker
 
 _REFRESH_SECONDS = 5.0
 """How old an answer from memory may be after a swap that nothing else made visible."""

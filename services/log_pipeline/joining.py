@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from services.log_pipeline.masking import MAXIMUM_LINE_BYTES
+from services.log_pipeline.lines import MAXIMUM_LINE_BYTES
 
 _MOST_LINES = 500
 """Of one event: a file that is indented throughout is no traceback."""

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from contract.errors import InputError
-from services.log_pipeline.masking import MAXIMUM_LINE_BYTES
+
+MAXIMUM_CHARACTERS = 16_384
+"""Of one text; the front reads no further."""
+MAXIMUM_LINE_BYTES = 4 * MAXIMUM_CHARACTERS
+"""A longer line is cut here: UTF-8 takes at most 4 bytes a character, so nothing read is lost."""
 
 BLOCK_BYTES = 4 << 20
 _GATHER_SECONDS = 0.05

@@ -17,10 +17,8 @@ from typing import Any
 
 from tokenizers import Tokenizer, models
 
-MAXIMUM_CHARACTERS = 16_384
-"""Of one text; the front reads no further."""
-MAXIMUM_LINE_BYTES = 4 * MAXIMUM_CHARACTERS
-"""A longer line is cut here: UTF-8 takes at most 4 bytes a character, so nothing read is lost."""
+from services.log_pipeline.lines import MAXIMUM_CHARACTERS, MAXIMUM_LINE_BYTES
+
 _VECTOR_ROWS = 48
 """Fewer lines are sooner masked one by one: a column costs the compilation of every pattern."""
 

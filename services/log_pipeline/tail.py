@@ -13,8 +13,7 @@ from typing import IO
 from services.log_pipeline.delivery import Delivery, StoppedError
 from services.log_pipeline.event import Event
 from services.log_pipeline.joining import TracebackJoiner, as_line
-from services.log_pipeline.lines import BLOCK_BYTES, Oddities, split_lines
-from services.log_pipeline.masking import MAXIMUM_LINE_BYTES
+from services.log_pipeline.lines import BLOCK_BYTES, MAXIMUM_LINE_BYTES, Oddities, split_lines
 
 POLL_SECONDS = 0.25
 _HOLD_SECONDS = 2.0

@@ -1,5 +1,4 @@
-"""What every HTTP service of Presage stands behind: ``protect(app, settings, api=…)``."""
+"""What every HTTP service of Presage stands behind: ``protection.protect(app, settings, api=…)``.
 
-from services.web.protection import Protection, protect
-
-__all__ = ["Protection", "protect"]
+Nothing is imported here: the command line of services without HTTP comes by.
+"""

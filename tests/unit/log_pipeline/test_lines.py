@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from contract.errors import InputError
 from services.log_pipeline.joining import TracebackJoiner, as_line
 from services.log_pipeline.lines import (
+    MAXIMUM_LINE_BYTES,
     Oddities,
     clean_event,
     open_log,
     read_blocks,
     split_lines,
 )
-from services.log_pipeline.masking import MAXIMUM_LINE_BYTES
 
 
 def read(raw: bytes, size: int = 16) -> tuple[list[bytes], Oddities]:

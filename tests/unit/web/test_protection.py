@@ -22,9 +22,9 @@ from contract.errors import (
     ServerUnavailableError,
     UnknownModelError,
 )
-from services.web import Protection, protect
 from services.web.access_log import AccessLog
 from services.web.body import read_json, read_json_lines
+from services.web.protection import Protection, protect
 from services.web.settings import WebSettings
 from services.web.tokens import add_token
 
