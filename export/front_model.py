@@ -32,6 +32,14 @@ _TEXT_COUNTERS = {
         ("text", "padding"),
     ),
 }
+_SECONDS = "presage_text_seconds_total"
+# config.pbtxt's parameter → the text batcher's setting. `python -m loadtest tune` writes the first
+# two; without an answer cache a load test measures the model, not the repetition of its logs.
+_SETTINGS = {
+    "text_chunk_tokens": "chunk_tokens",
+    "text_chunk_rows": "chunk_rows",
+    "text_cache_entries": "cache_size",
+}
 _TEXT_GAUGES = {
     "presage_text_cache_entries": "Distinct masked texts in the cache.",
     "presage_text_cache_hit_ratio": "Rows that needed no classifier, since the version's start.",
@@ -57,6 +65,10 @@ class TritonPythonModel:
         self._outputs = [tensor["name"] for tensor in front["outputs"]]
         self._pool = ThreadPoolExecutor(CHUNKS_IN_FLIGHT, thread_name_prefix="classify")
         self._front = importlib.import_module(front["module"]).Front(folder, self._classify)
+        for parameter, setting in _SETTINGS.items():
+            value = parameters.get(parameter, {}).get("string_value")
+            if value:
+                setattr(self._front.batcher, setting, int(value))
         self._metrics = _TextMetrics(
             {
                 "model": args["model_name"],
@@ -144,6 +156,16 @@ class _TextMetrics:
             for value in values:
                 self._counters[value] = family.Metric(labels={**labels, label: value})
                 self._counted[value] = 0
+        spent = self._family(
+            _SECONDS,
+            "What the front spent masking, tokenizing and waiting for the classifier.",
+            pb_utils.MetricFamily.COUNTER,
+        )
+        self._spent = {
+            step: spent.Metric(labels={**labels, "step": step})
+            for step in ("mask", "tokenize", "classify")
+        }
+        self._spent_before = dict.fromkeys(self._spent, 0.0)
         self._gauges: dict[str, Any] = {}
         for name, description in _TEXT_GAUGES.items():
             family = self._family(name, description, pb_utils.MetricFamily.GAUGE)
@@ -164,6 +186,10 @@ class _TextMetrics:
             if value > self._counted[name]:
                 self._counters[name].increment(value - self._counted[name])
                 self._counted[name] = value
+        for step, seconds in batcher.seconds.items():
+            if seconds > self._spent_before[step]:
+                self._spent[step].increment(seconds - self._spent_before[step])
+                self._spent_before[step] = seconds
         ratio = 1 - batcher.misses / batcher.rows if batcher.rows else 0.0
         self._gauges["presage_text_cache_entries"].set(batcher.cache_entries)
         self._gauges["presage_text_cache_hit_ratio"].set(ratio)

@@ -18,12 +18,12 @@ import tritonclient.grpc as triton
 
 from contract.errors import ServerAnswerError
 from loadtest.eager_process import EagerProcess
+from loadtest.infer_message import TYPES
 from loadtest.served import Arrays, Questions, ServedModel
 
 CONCURRENCY = 8
 ROUNDS = 5
 _WARM_UP_REQUESTS = 5
-_TYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32", "object": "BYTES"}
 _DEADLINE_SECONDS = 60.0
 
 
@@ -77,7 +77,7 @@ class TritonCaller:
     def __call__(self, inputs: Arrays) -> None:
         tensors = []
         for name, array in inputs.items():
-            tensor = triton.InferInput(name, list(array.shape), _TYPES[str(array.dtype)])
+            tensor = triton.InferInput(name, list(array.shape), TYPES[str(array.dtype)])
             tensor.set_data_from_numpy(np.ascontiguousarray(array))
             tensors.append(tensor)
         try:
