@@ -247,7 +247,15 @@ class Sides:
             if caches == "on" and self.question.primer is not None:
                 prime(server, model, self.question.primer)
             messages = self._messages(model, requests())
-            side = PresageSide(name, caches, server, model, messages, self.question.concurrency)
+            side = PresageSide(
+                name,
+                caches,
+                server,
+                model,
+                messages,
+                self.question.concurrency,
+                reads_text=self.served.reads_text,
+            )
             side.warm_up(WARM_UP_SECONDS)
             if caches == "off" and server.text_counters(model).get("cache", 0):
                 self.absent[f"{name}, caches off"] = (

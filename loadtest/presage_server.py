@@ -21,6 +21,8 @@ UNCACHED = "__uncached"
 CONFIG_FILE = "config.pbtxt"
 _STARTUP_SECONDS = 180.0
 _TIMEOUT_SECONDS = 30.0
+# A front tells what it counted up to a quarter of a second late.
+_COUNTERS_LATE_SECONDS = 0.35
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class PresageServer:
         )
 
     def text_counters(self, model: str) -> dict[str, float]:
-        """The front's own counters (``presage_text_*``), {kind or step: total}, all instances."""
+        """The front's own counters (``presage_text_*``), {kind or step: total}, all instances;
+        waits until they have all been told."""
+        time.sleep(_COUNTERS_LATE_SECONDS)
         totals: dict[str, float] = {}
         for line in _get(self.metrics_address, "/metrics").decode().splitlines():
             if not line.startswith("presage_text_") or f'model="{model}"' not in line:

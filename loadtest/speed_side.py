@@ -108,6 +108,7 @@ class PresageSide:
         concurrency: int,
         *,
         rows: int = 1,
+        reads_text: bool = False,
     ) -> None:
         self.name = name
         self.caches = caches
@@ -115,6 +116,7 @@ class PresageSide:
         self.server = server
         self.model = model
         self._rows = rows
+        self._reads_text = reads_text
         self._load = GrpcLoad(server.grpc_address, requests, concurrency)
 
     def warm_up(self, seconds: float) -> None:
@@ -139,7 +141,8 @@ class PresageSide:
         )
 
     def _counts(self) -> tuple[ModelCounts, dict[str, float]]:
-        return self.server.statistics(self.model), self.server.text_counters(self.model)
+        texts = self.server.text_counters(self.model) if self._reads_text else {}
+        return self.server.statistics(self.model), texts
 
 
 class InProcessSide:
