@@ -72,6 +72,8 @@ class TritonPythonModel:
             value = parameters.get(parameter, {}).get("string_value")
             if value:
                 setattr(self._front.batcher, setting, int(value))
+        batcher = self._front.batcher
+        batcher.chunk_rows = min(batcher.chunk_rows, graph["max_batch_size"])
         self._metrics = _TextMetrics(
             {
                 "model": args["model_name"],

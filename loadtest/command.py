@@ -125,6 +125,21 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--markdown", type=Path, default=Path("build/compare.md"))
     compare.set_defaults(run=_compare)
 
+    tune = commands.add_parser("tune", help="settings of a model that give the most within a p99")
+    tune.add_argument("model", help="as clients name it: log_anomaly, metric_forecast_next, …")
+    _add_folders(tune)
+    tune.add_argument("--target", default="cpu", help="whose repository it is (%(default)s)")
+    tune.add_argument("--p99-ms", type=float, default=20.0)
+    tune.add_argument("--concurrency", type=_positive, default=32)
+    tune.add_argument("--rounds", type=_positive, default=3)
+    tune.add_argument("--seconds", type=float, default=2.0, help="of one trial in one round")
+    tune.add_argument("--repeats", action="store_true", help="texts come again (caches count)")
+    tune.add_argument("--output", type=Path, default=Path("tuning.toml"), help="(%(default)s)")
+    tune.add_argument("--dry-run", action="store_true", help="write no tuning file")
+    tune.add_argument("--quiet", action="store_true", help="no progress bar")
+    tune.add_argument("--markdown", type=Path, default=Path("build/tune.md"))
+    tune.set_defaults(run=_tune)
+
     bert = commands.add_parser(
         "bert-base", help="make and publish the BERT-base-size classifier of compare's row"
     )
@@ -279,8 +294,8 @@ def _gateway(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from loadtest.compare import CompareSettings
     from loadtest.compare_run import run_compare
+    from loadtest.speed_questions import CompareSettings
 
     settings = CompareSettings(
         repository=arguments.repository,
@@ -300,4 +315,34 @@ def _bert_base(arguments: argparse.Namespace) -> int:
     from loadtest.bert_base import BertBasePlaces, make_bert_base
 
     make_bert_base(BertBasePlaces(), tuple(arguments.target))
+    return 0
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from export.tuning import read_tunings, write_tunings
+    from loadtest.served import served_models
+    from loadtest.tuning_search import TuneSettings, merged, tune, tune_table
+
+    known = read_tunings(arguments.output)
+    settings = TuneSettings(
+        repository=arguments.repository,
+        artifacts=arguments.artifacts,
+        target=arguments.target,
+        p99_seconds=arguments.p99_ms / 1000,
+        concurrency=arguments.concurrency,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        fresh=not arguments.repeats,
+    )
+    served = served_models(settings.repository, settings.artifacts)
+    best, trials = tune(arguments.model, served, settings, progress=not arguments.quiet)
+    _tell(tune_table(best, trials, arguments.model, settings), arguments.markdown)
+    if not best.settings:
+        print("nothing was better than what the specs say: no tuning file written")
+    elif not arguments.dry_run:
+        write_tunings(merged(known, settings.target, best), arguments.output)
+        print(
+            f"wrote {arguments.output}; apply it: python -m export config --write "
+            f"--target {settings.target}, then python -m loadtest compare"
+        )
     return 0

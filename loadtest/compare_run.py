@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from contract.errors import ArtifactMissingError, InputError, PresageError
-from loadtest.compare import BERT_TARGETS, CompareSettings, as_json, compare_question, questions
+from loadtest.compare import as_json, compare_question
 from loadtest.compare_table import compare_report
 from loadtest.presage_server import presage_server
 from loadtest.served import ServedModel, served_models
@@ -22,6 +22,7 @@ from loadtest.speed_facts import (
     series_fact,
     start_facts,
 )
+from loadtest.speed_questions import BERT_TARGETS, CompareSettings, questions
 
 FACT_PARTS = ("start", "batch", "series", "growth", "matmul")
 QUESTION_PARTS = ("lines", "rca", "bert", "forecasts")

@@ -7,9 +7,10 @@ from statistics import median
 
 import numpy as np
 
-from loadtest.compare import CompareSettings, Comparison
+from loadtest.compare import Comparison
 from loadtest.hardware import hardware
 from loadtest.speed_facts import Fact
+from loadtest.speed_questions import CompareSettings
 from loadtest.speed_side import Rounds
 
 DEFINITIONS = """\

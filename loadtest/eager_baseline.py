@@ -36,7 +36,7 @@ class EagerModel:
     def __init__(self, served: ServedModel, *, compiled: bool = False) -> None:
         manifest = served.manifest
         self.served = served
-        self._network = get_spec(manifest.model).load_network(served.artifact).eval()
+        self._network: Any = get_spec(manifest.model).load_network(served.artifact).eval()
         self._inputs = {tensor.name: tensor.dtype for tensor in manifest.graph.inputs}
         self._outputs = [tensor.name for tensor in manifest.graph.outputs]
         self._front: Any = None

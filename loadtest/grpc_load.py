@@ -200,7 +200,9 @@ class _Connection(asyncio.Protocol):
     def _headers(self, stream: int, block: bytes) -> None:
         """A block that ends its stream holds the status."""
         if block not in self._failure_of:
-            self._failure_of[block] = _failure(dict(self._decoder.decode(block)))
+            self._failure_of[block] = _failure(
+                {str(name): str(value) for name, value in self._decoder.decode(block)}
+            )
         failure = self._failure_of[block]
         if failure is not None:
             self._fail(failure)
@@ -264,7 +266,7 @@ def _request_head(authority: str, method: str) -> bytes:
         "content-type": "application/grpc",
     }
     # Never indexed: the same bytes then mean the same in every request.
-    return cast(bytes, Encoder().encode([(name, value, True) for name, value in fields.items()]))
+    return Encoder().encode([(name, value, True) for name, value in fields.items()])
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
