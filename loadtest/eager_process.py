@@ -19,8 +19,8 @@ import numpy as np
 from contract.errors import ServerAnswerError, ServerSetupError
 from loadtest.served import Arrays
 
-_START_SECONDS = 60.0
-_COMPILE_SECONDS = 300.0
+_START_SECONDS = 180.0
+_COMPILE_SECONDS = 400.0
 _TIMEOUT_SECONDS = 60.0
 
 
