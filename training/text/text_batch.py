@@ -195,7 +195,8 @@ class TextBatcher:
 def chunk_groups(lengths: Sequence[int], *, tokens: int, rows: int) -> list[list[int]]:
     """Indexes of rows of these lengths, the shortest first, in chunks of at most ``rows`` rows and
     ``tokens`` padded tokens (one row at least). Few rows make two chunks, not one."""
-    budget = max(tokens // 2, min(tokens, sum(lengths) // 2))
+    half = (sum(lengths) + max(lengths, default=0)) // 2
+    budget = max(tokens // 4, min(tokens, half))
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         # Sorted: the row to come is the longest of its chunk.
