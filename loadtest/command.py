@@ -306,8 +306,10 @@ def _compare(arguments: argparse.Namespace) -> int:
         only=tuple(arguments.only),
         compiled=not arguments.no_compile,
     )
-    report = run_compare(settings, series=arguments.series, progress=not arguments.quiet)
-    _tell(report, arguments.markdown)
+    report = run_compare(
+        settings, arguments.markdown, series=arguments.series, progress=not arguments.quiet
+    )
+    print(report)
     return 0
 
 

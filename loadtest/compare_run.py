@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from contract.errors import ArtifactMissingError, InputError, PresageError
-from loadtest.compare import as_json, compare_question
+from loadtest.compare import Comparison, as_json, compare_question
 from loadtest.compare_table import compare_report
 from loadtest.presage_server import presage_server
 from loadtest.served import ServedModel, served_models
@@ -31,8 +31,11 @@ _CEILING_SECONDS = 2.0
 _GROWTH_ROUNDS = 3
 
 
-def run_compare(settings: CompareSettings, *, series: int = SERIES, progress: bool = True) -> str:
-    """Measure and write ``build/compare.json``; the report as markdown.
+def run_compare(
+    settings: CompareSettings, markdown: Path, *, series: int = SERIES, progress: bool = True
+) -> str:
+    """Measure; the report as markdown. It is written after each part, with a .json beside it, so
+    that what was measured is not lost with what came after.
 
     Raises:
         InputError: ``only`` names a part that is not there, or there is no round.
@@ -51,8 +54,11 @@ def run_compare(settings: CompareSettings, *, series: int = SERIES, progress: bo
             bar.set_description(f"compare: {what}")
             bar.update()
 
-        facts = list(_facts(settings, wanted, series, tell))
-        comparisons = []
+        facts: list[Fact] = []
+        comparisons: list[Comparison] = []
+        for fact in _facts(settings, wanted, series, tell):
+            facts.append(fact)
+            _write(markdown, comparisons, facts, settings)
         for question, served in questions(settings):
             part = question.name if question.name in QUESTION_PARTS else "forecasts"
             if part not in wanted:
@@ -66,14 +72,27 @@ def run_compare(settings: CompareSettings, *, series: int = SERIES, progress: bo
                     step_done=bar.update,
                 )
             )
-    path = Path("build/compare.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
+            _write(markdown, comparisons, facts, settings)
+    return _write(markdown, comparisons, facts, settings)
+
+
+def _write(
+    markdown: Path,
+    comparisons: Sequence[Comparison],
+    facts: Sequence[Fact],
+    settings: CompareSettings,
+) -> str:
+    report = compare_report(comparisons, facts, settings)
     document = {
         "facts": [vars(fact) for fact in facts],
         "comparisons": json.loads(as_json(comparisons)),
     }
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return compare_report(comparisons, facts, settings)
+    markdown.parent.mkdir(parents=True, exist_ok=True)
+    markdown.write_text(report + "\n", encoding="utf-8")
+    markdown.with_suffix(".json").write_text(
+        json.dumps(document, indent=1) + "\n", encoding="utf-8"
+    )
+    return report
 
 
 def _facts(
