@@ -25,12 +25,12 @@ from loadtest.http_load import http_request
 from loadtest.infer_message import infer_message
 from loadtest.presage_server import UNCACHED, PresageServer, presage_server
 from loadtest.served import Arrays, ServedModel
-from loadtest.speed_check import Checked, ask, check_side
+from loadtest.speed_check import Checked, ask, check_side, eager_answers
 from loadtest.speed_questions import BERT_TARGETS, TARGETS, CompareSettings, Question
 from loadtest.speed_side import EagerSide, InProcessSide, OnnxSession, PresageSide, Rounds, Side
 
 WARM_UP_SECONDS = 1.0
-_CHECKED_REQUESTS = 12
+_CHECKED_REQUESTS = 8
 _IN_PROCESS_ROWS = 64
 _PRIMER_ROWS = 128
 _PRIMING_CALLERS = 3
@@ -67,6 +67,7 @@ class Sides:
         self.checked: dict[str, str] = {}
         self.absent: dict[str, str] = {}
         self.threads = 0
+        self.answered: list[tuple[Arrays, dict[str, Any]]] = []
         self.eager: EagerProcess | None = None
 
     def open(self) -> None:
@@ -98,6 +99,9 @@ class Sides:
         self.threads = max(rates, key=rates.__getitem__)
         self.eager.set_threads(self.threads)
         self.sides.append(side)
+        first = next(iter(self.question.requests.values()))
+        asked = list(itertools.islice(first(), min(_CHECKED_REQUESTS, self.question.concurrency)))
+        self.answered = eager_answers(self.served, self.eager, asked)
 
     def _baseline(self, *, compiled: bool) -> EagerProcess:
         """Of whatever repository has the model: it reads the run, not the export."""
@@ -233,14 +237,11 @@ class Sides:
             yield message
 
     def _check(self, name: str, server: PresageServer, model: str, target: str) -> None:
-        assert self.eager is not None
-        first = next(iter(self.question.requests.values()))
         checked: Checked = check_side(
             self.served,
             model,
             server.grpc_address,
-            self.eager,
-            list(itertools.islice(first(), _CHECKED_REQUESTS)),
+            self.answered,
             reduced=target != "cpu",
         )
         self.checked[f"{name} ({model})"] = str(checked)

@@ -34,43 +34,50 @@ class Checked:
         return f"{self.requests} asked, worst difference {self.worst:.1e}, {self.flipped} flipped"
 
 
+def eager_answers(
+    model: ServedModel, eager: EagerProcess, questions: Sequence[Arrays]
+) -> list[tuple[Arrays, dict[str, Any]]]:
+    """Each question with the baseline's answer. Raises ServerAnswerError."""
+    with eager.caller(model.name) as caller:
+        path = f"/predict/{model.name}"
+        return [
+            (inputs, json.loads(caller.send("POST", path, caller.body(inputs))))
+            for inputs in questions
+        ]
+
+
 def check_side(
     model: ServedModel,
     name: str,
     grpc_address: str,
-    eager: EagerProcess,
-    questions: Sequence[Arrays],
+    answered: Sequence[tuple[Arrays, dict[str, Any]]],
     *,
     reduced: bool,
 ) -> Checked:
-    """Ask ``name`` of the server, and ``model`` of the baseline.
+    """Ask ``name`` of the server what eager has answered.
 
     Raises:
         ServerAnswerError: they differ by more than the precision explains.
     """
     worst, flipped = 0.0, 0
     allowed = _LARGEST_DIFFERENCE["reduced" if reduced else "exact"]
-    with eager.caller(model.name) as caller:
-        client: Any = triton.InferenceServerClient(grpc_address)
-        try:
-            for inputs in questions:
-                told = json.loads(
-                    caller.send("POST", f"/predict/{model.name}", caller.body(inputs))
+    client: Any = triton.InferenceServerClient(grpc_address)
+    try:
+        for inputs, told in answered:
+            served = ask(client, name, inputs, model.outputs)
+            difference, flips = _compare(model, inputs, told, served)
+            worst, flipped = max(worst, difference), flipped + flips
+            if difference > allowed or (flips and not reduced):
+                raise ServerAnswerError(
+                    f"{name}: an answer is not eager PyTorch's; nothing was timed",
+                    where=grpc_address,
+                    expected=f"a difference of at most {allowed:g}",
+                    got=f"{difference:.3g}, {flips} decisions flipped",
+                    next_command=f"python -m export verify {model.name}",
                 )
-                served = ask(client, name, inputs, model.outputs)
-                difference, flips = _compare(model, inputs, told, served)
-                worst, flipped = max(worst, difference), flipped + flips
-                if difference > allowed or (flips and not reduced):
-                    raise ServerAnswerError(
-                        f"{name}: an answer is not eager PyTorch's; nothing was timed",
-                        where=grpc_address,
-                        expected=f"a difference of at most {allowed:g}",
-                        got=f"{difference:.3g}, {flips} decisions flipped",
-                        next_command=f"python -m export verify {model.name}",
-                    )
-        finally:
-            client.close()
-    return Checked(len(questions), worst, flipped)
+    finally:
+        client.close()
+    return Checked(len(answered), worst, flipped)
 
 
 def ask(client: Any, name: str, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
