@@ -13,6 +13,7 @@ from contract.errors import ExportError, PresageError
 from export.candidate import Candidate, find_candidates
 from export.config_pbtxt import drift, spec_configs, write_configs
 from export.target import CPU, TARGETS, get_target
+from export.tuning import TUNING_FILE, apply_tuning, read_tunings
 from training.artifact import DEFAULT_ROOT
 from training.registry import all_specs, get_spec, model_names
 from training.spec import ModelSpec
@@ -261,7 +262,12 @@ def _selftest(arguments: argparse.Namespace) -> int:
 def _config(arguments: argparse.Namespace) -> int:
     target = get_target(arguments.target)
     repository = arguments.repository or target.repository
-    configs: list[Any] = [config for spec in all_specs() for config in spec_configs(spec, target)]
+    tuned = read_tunings().get(target.name, {})
+    configs: list[Any] = [
+        apply_tuning(config, tuned.get(config.triton_name))
+        for spec in all_specs()
+        for config in spec_configs(spec, target)
+    ]
     if arguments.write:
         for path in write_configs(iter(configs), repository):
             print(f"wrote {path}")
@@ -276,5 +282,6 @@ def _config(arguments: argparse.Namespace) -> int:
             + (f" --repository {arguments.repository}" if arguments.repository else "")
             + ", and commit",
         )
-    print(f"{len(configs)} models: config.pbtxt is what the specs say")
+    source = f"the specs and {TUNING_FILE} say" if tuned else "the specs say"
+    print(f"{len(configs)} models: config.pbtxt is what {source}")
     return 0

@@ -8,6 +8,8 @@ tokenizer never meets another's weights.
 import importlib
 import json
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import triton_python_backend_utils as pb_utils
 
 # Of one call; more would only queue at the classifier.
 CHUNKS_IN_FLIGHT = 8
+METRICS_SECONDS = 0.25
 
 
 # name → description, label, its values
@@ -31,6 +34,14 @@ _TEXT_COUNTERS = {
         "kind",
         ("text", "padding"),
     ),
+}
+_SECONDS = "presage_text_seconds_total"
+# config.pbtxt's parameter → the text batcher's setting. `python -m loadtest tune` writes the first
+# two; without an answer cache a load test measures the model, not the repetition of its logs.
+_SETTINGS = {
+    "text_chunk_tokens": "chunk_tokens",
+    "text_chunk_rows": "chunk_rows",
+    "text_cache_entries": "cache_size",
 }
 _TEXT_GAUGES = {
     "presage_text_cache_entries": "Distinct masked texts in the cache.",
@@ -57,31 +68,40 @@ class TritonPythonModel:
         self._outputs = [tensor["name"] for tensor in front["outputs"]]
         self._pool = ThreadPoolExecutor(CHUNKS_IN_FLIGHT, thread_name_prefix="classify")
         self._front = importlib.import_module(front["module"]).Front(folder, self._classify)
+        for parameter, setting in _SETTINGS.items():
+            value = parameters.get(parameter, {}).get("string_value")
+            if value:
+                setattr(self._front.batcher, setting, int(value))
+        batcher = self._front.batcher
+        batcher.chunk_rows = min(batcher.chunk_rows, graph["max_batch_size"])
         self._metrics = _TextMetrics(
             {
                 "model": args["model_name"],
                 "version": args["model_version"],
                 # Each instance is a process with a cache of its own.
                 "instance": args["model_instance_name"],
-            }
+            },
+            self._front.batcher,
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request, in order; a bad request gets its own error."""
         parsed = [self._parse(request) for request in requests]
         good = [inputs for inputs in parsed if isinstance(inputs, dict)]
-        wanted = frozenset().union(*(request.requested_output_names() for request in requests))
+        requested = [frozenset(request.requested_output_names()) for request in requests]
+        wanted = frozenset().union(*requested)
         try:
             answers: Any = iter(self._front.answer(good, wanted) if good else ())
         except _ClassifierError as failure:
             answers = iter([failure.error] * len(good))
-        self._metrics.update(self._front.batcher)
+        self._metrics.update_soon()
         return [
-            self._respond(request, next(answers) if isinstance(inputs, dict) else inputs)
-            for request, inputs in zip(requests, parsed, strict=True)
+            self._respond(names, next(answers) if isinstance(inputs, dict) else inputs)
+            for names, inputs in zip(requested, parsed, strict=True)
         ]
 
     def finalize(self) -> None:
+        self._metrics.close()
         self._pool.shutdown(wait=False)
 
     def _parse(self, request: Any) -> Any:
@@ -97,16 +117,15 @@ class TritonPythonModel:
                 )
         return inputs
 
-    def _respond(self, request: Any, answer: Any) -> Any:
+    def _respond(self, requested: frozenset[str], answer: Any) -> Any:
         if isinstance(answer, Exception):  # FrontError: the request's own fault
             answer = pb_utils.TritonError(str(answer), pb_utils.TritonError.INVALID_ARG)
         if isinstance(answer, pb_utils.TritonError):
             return pb_utils.InferenceResponse(output_tensors=[], error=answer)
-        requested = request.requested_output_names() or self._outputs
         tensors = [
             pb_utils.Tensor(name, np.ascontiguousarray(answer[name]))
             for name in self._outputs
-            if name in requested
+            if not requested or name in requested
         ]
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
@@ -132,9 +151,17 @@ class TritonPythonModel:
 
 
 class _TextMetrics:
-    """What the text batcher counted, on Triton's /metrics as ``presage_text_*``."""
+    """What the text batcher counted, on Triton's /metrics as ``presage_text_*``.
 
-    def __init__(self, labels: dict[str, str]) -> None:
+    At once after a pause, else up to ``METRICS_SECONDS`` late: each value set is a message to the
+    server's process and back, together more than the answer to a repeat costs.
+    """
+
+    def __init__(self, labels: dict[str, str], batcher: Any) -> None:
+        self._batcher = batcher
+        self._due = 0.0
+        self._waiting: threading.Timer | None = None
+        self._lock = threading.Lock()
         self._counters: dict[str, Any] = {}
         self._counted: dict[str, int] = {}
         # A family lives as long as this object: Triton forgets it when Python does.
@@ -144,6 +171,16 @@ class _TextMetrics:
             for value in values:
                 self._counters[value] = family.Metric(labels={**labels, label: value})
                 self._counted[value] = 0
+        spent = self._family(
+            _SECONDS,
+            "What the front spent masking, tokenizing and waiting for the classifier.",
+            pb_utils.MetricFamily.COUNTER,
+        )
+        self._spent = {
+            step: spent.Metric(labels={**labels, "step": step})
+            for step in ("mask", "tokenize", "classify")
+        }
+        self._spent_before = dict.fromkeys(self._spent, 0.0)
         self._gauges: dict[str, Any] = {}
         for name, description in _TEXT_GAUGES.items():
             family = self._family(name, description, pb_utils.MetricFamily.GAUGE)
@@ -151,7 +188,31 @@ class _TextMetrics:
             # A version that was loaded before under this name may have left its last value.
             self._gauges[name].set(0)
 
-    def update(self, batcher: Any) -> None:
+    def update_soon(self) -> None:
+        """Now, or by a timer where the last time was just now."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._due:
+                if self._waiting is None:
+                    self._waiting = threading.Timer(self._due - now, self._update_late)
+                    self._waiting.daemon = True
+                    self._waiting.start()
+                return
+            self._due = now + METRICS_SECONDS
+            self._update(self._batcher)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._waiting is not None:
+                self._waiting.cancel()
+
+    def _update_late(self) -> None:
+        with self._lock:
+            self._waiting = None
+            self._due = time.monotonic() + METRICS_SECONDS
+            self._update(self._batcher)
+
+    def _update(self, batcher: Any) -> None:
         """Bring every metric to what ``batcher`` (a TextBatcher) has counted."""
         values = {
             "classifier": batcher.misses,
@@ -164,6 +225,10 @@ class _TextMetrics:
             if value > self._counted[name]:
                 self._counters[name].increment(value - self._counted[name])
                 self._counted[name] = value
+        for step, seconds in batcher.seconds.items():
+            if seconds > self._spent_before[step]:
+                self._spent[step].increment(seconds - self._spent_before[step])
+                self._spent_before[step] = seconds
         ratio = 1 - batcher.misses / batcher.rows if batcher.rows else 0.0
         self._gauges["presage_text_cache_entries"].set(batcher.cache_entries)
         self._gauges["presage_text_cache_hit_ratio"].set(ratio)

@@ -12,6 +12,7 @@ from contract.manifest import MANIFEST_FILE, Front
 from export import config_pbtxt
 from export.candidate import GOLDEN_FILE, REPORT_FILE, Candidate
 from export.config_pbtxt import ModelConfig
+from export.tuning import apply_tuning, read_tunings
 
 SOURCE_ROOT = Path(__file__).parent.parent
 FRONT_MODEL = Path(__file__).parent / "front_model.py"
@@ -32,21 +33,23 @@ class VersionFolder:
 def version_folders(candidate: Candidate) -> list[VersionFolder]:
     """The classifier or forecaster first, its front second."""
     manifest, front = candidate.artifact.manifest, candidate.front
+    tuned = read_tunings().get(candidate.target.name, {})
+    graph_config = config_pbtxt.graph_config(
+        candidate.graph, manifest.labels, served=candidate.served, target=candidate.target
+    )
     folders = [
         VersionFolder(
-            config_pbtxt.graph_config(
-                candidate.graph,
-                manifest.labels,
-                served=candidate.served,
-                target=candidate.target,
-            ),
+            apply_tuning(graph_config, tuned.get(graph_config.triton_name)),
             lambda folder: _write_model(candidate, folder),
         )
     ]
     if front is not None:
         folders.append(
             VersionFolder(
-                config_pbtxt.front_config(front, manifest.labels),
+                apply_tuning(
+                    config_pbtxt.front_config(front, manifest.labels),
+                    tuned.get(front.triton_name),
+                ),
                 lambda folder: _write_front(candidate, front, folder),
             )
         )

@@ -1,4 +1,4 @@
-"""``python -m loadtest run|ui|cross-check|demo-table …``."""
+"""``python -m loadtest <command>``; ``--help`` lists them."""
 
 from __future__ import annotations
 

@@ -26,6 +26,13 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+_LOGS_HELP = "folder with *.log files (default: PRESAGE_DATA/logs)"
+
+
+def _logs() -> Path:
+    return Path(os.environ.get("PRESAGE_DATA", "data"), "logs")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -44,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 
     eager = commands.add_parser("eager", help="the eager baseline alone, until stdin closes")
     _add_folders(eager)
+    eager.add_argument("--models", nargs="+", default=[], help="these alone (default: all)")
+    eager.add_argument("--compile", action="store_true", help="through torch.compile")
     eager.set_defaults(run=_eager)
 
     scale = commands.add_parser("forecast-loop", help="the forecast loop at several sizes")
@@ -65,12 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument(
         "--url", default="grpc://127.0.0.1:9001", help="the server's gRPC endpoint (%(default)s)"
     )
-    speed.add_argument(
-        "--logs",
-        type=Path,
-        default=Path(os.environ.get("PRESAGE_DATA", "data"), "logs"),
-        help="folder with *.log files (default: PRESAGE_DATA/logs)",
-    )
+    speed.add_argument("--logs", type=Path, default=_logs(), help=_LOGS_HELP)
     speed.add_argument("--lines", type=_positive, default=5_000_000, help="of the repeated logs")
     speed.add_argument("--distinct-lines", type=_positive, default=400)
     speed.add_argument("--rounds", type=_positive, default=5, help="of the distinct lines")
@@ -99,6 +103,47 @@ def _parser() -> argparse.ArgumentParser:
     through.add_argument("--seconds", type=float, default=3.0, help="of one side in one round")
     through.add_argument("--markdown", type=Path, default=Path("build/gateway.md"))
     through.set_defaults(run=_gateway)
+
+    compare = commands.add_parser(
+        "compare", help="eager, torch.compile, ONNX Runtime and every published target, one run"
+    )
+    _add_folders(compare)
+    compare.add_argument("--logs", type=Path, default=_logs(), help=_LOGS_HELP)
+    compare.add_argument("--rounds", type=_positive, default=5)
+    compare.add_argument("--seconds", type=float, default=1.5, help="of one side in one round")
+    compare.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="PART",
+        help="start, batch, series, growth, matmul, lines, rca, bert, forecasts (default: all)",
+    )
+    compare.add_argument("--series", type=_positive, default=100_000, help="of the part series")
+    compare.add_argument("--no-compile", action="store_true", help="without torch.compile")
+    compare.add_argument("--quiet", action="store_true", help="no progress bar")
+    compare.add_argument("--markdown", type=Path, default=Path("build/compare.md"))
+    compare.set_defaults(run=_compare)
+
+    tune = commands.add_parser("tune", help="settings of a model that give the most within a p99")
+    tune.add_argument("model", help="as clients name it: log_anomaly, metric_forecast_next, …")
+    _add_folders(tune)
+    tune.add_argument("--target", default="cpu", help="whose repository it is (%(default)s)")
+    tune.add_argument("--p99-ms", type=float, default=20.0)
+    tune.add_argument("--concurrency", type=_positive, default=32)
+    tune.add_argument("--rounds", type=_positive, default=3)
+    tune.add_argument("--seconds", type=float, default=2.0, help="of one trial in one round")
+    tune.add_argument("--repeats", action="store_true", help="texts come again (caches count)")
+    tune.add_argument("--output", type=Path, default=Path("tuning.toml"), help="(%(default)s)")
+    tune.add_argument("--dry-run", action="store_true", help="write no tuning file")
+    tune.add_argument("--quiet", action="store_true", help="no progress bar")
+    tune.add_argument("--markdown", type=Path, default=Path("build/tune.md"))
+    tune.set_defaults(run=_tune)
+
+    bert = commands.add_parser(
+        "bert-base", help="make and publish the BERT-base-size classifier of compare's row"
+    )
+    bert.add_argument("--target", nargs="+", default=["cpu-openvino"], help="(%(default)s)")
+    bert.set_defaults(run=_bert_base)
 
     add_gpu_proof(commands)
     return parser
@@ -170,7 +215,9 @@ def _eager(arguments: argparse.Namespace) -> int:
     from loadtest.eager_baseline import serve_eagerly
     from loadtest.served import served_models
 
-    return serve_eagerly(served_models(arguments.repository, arguments.artifacts))
+    models = served_models(arguments.repository, arguments.artifacts)
+    chosen = [model for model in models if not arguments.models or model.name in arguments.models]
+    return serve_eagerly(chosen, compiled=arguments.compile)
 
 
 def _forecast_loop(arguments: argparse.Namespace) -> int:
@@ -234,4 +281,61 @@ def _gateway(arguments: argparse.Namespace) -> int:
     )
     table = gateway_table(measure_gateway(settings), settings)
     _tell(table, arguments.markdown)
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from loadtest.compare_run import run_compare
+    from loadtest.speed_questions import CompareSettings
+
+    settings = CompareSettings(
+        repository=arguments.repository,
+        artifacts=arguments.artifacts,
+        logs=arguments.logs,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        only=tuple(arguments.only),
+        compiled=not arguments.no_compile,
+    )
+    report = run_compare(
+        settings, arguments.markdown, series=arguments.series, progress=not arguments.quiet
+    )
+    print(report)
+    return 0
+
+
+def _bert_base(arguments: argparse.Namespace) -> int:
+    from loadtest.bert_base import BertBasePlaces, make_bert_base
+
+    make_bert_base(BertBasePlaces(), tuple(arguments.target))
+    return 0
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from export.tuning import read_tunings, write_tunings
+    from loadtest.served import served_models
+    from loadtest.tuning_search import TuneSettings, merged, tune, tune_table
+
+    known = read_tunings(arguments.output)
+    settings = TuneSettings(
+        repository=arguments.repository,
+        artifacts=arguments.artifacts,
+        target=arguments.target,
+        p99_seconds=arguments.p99_ms / 1000,
+        concurrency=arguments.concurrency,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        fresh=not arguments.repeats,
+    )
+    served = served_models(settings.repository, settings.artifacts)
+    best, trials = tune(arguments.model, served, settings, progress=not arguments.quiet)
+    _tell(tune_table(best, trials, arguments.model, settings), arguments.markdown)
+    if not best.settings:
+        print("nothing was better than what the specs say: no tuning file written")
+    elif not arguments.dry_run:
+        write_tunings(merged(known, settings.target, best), arguments.output)
+        print(
+            f"wrote {arguments.output}; apply it: python -m export config --write "
+            f"--target {settings.target}, then python -m loadtest compare"
+        )
     return 0

@@ -7,6 +7,7 @@ windows, read by the same text front). No batching across requests, as such serv
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import socket
 import sys
@@ -18,19 +19,24 @@ import torch
 import uvicorn
 from fastapi import FastAPI, HTTPException
 
-from loadtest.served import Arrays, ServedModel
+from loadtest.served import Arrays, Questions, ServedModel
 from training.registry import get_spec
 
 HOST = "127.0.0.1"
+# A dynamic graph is compiled again where the first one turns out too narrow.
+_COMPILING_QUESTIONS = 4
 
 
 class EagerModel:
-    """One trained network in this process. ``answer``: arrays of one request → its outputs."""
+    """One trained network in this process. ``answer``: arrays of one request → its outputs.
 
-    def __init__(self, served: ServedModel) -> None:
+    ``compiled``: through torch.compile, for any batch and length; raises whatever it raises here.
+    """
+
+    def __init__(self, served: ServedModel, *, compiled: bool = False) -> None:
         manifest = served.manifest
         self.served = served
-        self._network = get_spec(manifest.model).load_network(served.artifact).eval()
+        self._network: Any = get_spec(manifest.model).load_network(served.artifact).eval()
         self._inputs = {tensor.name: tensor.dtype for tensor in manifest.graph.inputs}
         self._outputs = [tensor.name for tensor in manifest.graph.outputs]
         self._front: Any = None
@@ -38,6 +44,12 @@ class EagerModel:
         if manifest.front is not None:
             module = importlib.import_module(manifest.front.module)
             self._front = module.Front(served.artifact.path, self._classify)
+            # One request, one forward pass: the baseline remembers nothing.
+            self._front.batcher.cache_size = 0
+        if compiled:
+            self._network = torch.compile(self._network, dynamic=True)
+            for question in itertools.islice(Questions(served, fresh=True), _COMPILING_QUESTIONS):
+                self.answer(question)
 
     def answer(self, inputs: Arrays) -> Arrays:
         """Raises ValueError: the request is bad."""
@@ -129,9 +141,9 @@ def _listed(array: np.ndarray) -> list[Any]:
     return listed
 
 
-def serve_eagerly(models: list[ServedModel]) -> int:
+def serve_eagerly(models: list[ServedModel], *, compiled: bool = False) -> int:
     """Serve on a free loopback port, say ``port N`` on stdout, end when stdin does."""
-    app = make_app({model.name: EagerModel(model) for model in models})
+    app = make_app({model.name: EagerModel(model, compiled=compiled) for model in models})
     # The protocol is named, because asyncio sets TCP_NODELAY only then: without it every answer
     # waits 40 ms for a delayed acknowledgement, and the baseline would look ten times too slow.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 
 from contract.errors import ArtifactMissingError, ServerSetupError
 from loadtest.eager_process import EagerCaller, EagerProcess
+from loadtest.hardware import hardware
 from loadtest.http_load import HttpLoad, http_request
 from loadtest.measure import TritonCaller
 from loadtest.served import Arrays, Questions, ServedModel, served_models
@@ -231,7 +231,7 @@ def gateway_table(rows: list[GatewayRow], settings: GatewaySettings) -> str:
     """Markdown."""
     lines = [
         f"`python -m loadtest gateway`, {settings.rounds} interleaved rounds of "
-        f"{settings.seconds:g} s, medians (lowest–highest); {_hardware()}; every text new. The "
+        f"{settings.seconds:g} s, medians (lowest–highest); {hardware()}; every text new. The "
         "callers, the gateway, Triton and the baseline share the machine.",
         "",
         "| requests to /predict | callers | gateway, 1/s | eager, 1/s (torch threads) | × eager "
@@ -253,13 +253,3 @@ def gateway_table(rows: list[GatewayRow], settings: GatewaySettings) -> str:
 
 def _span(values: tuple[float, ...], digits: int) -> str:
     return f"({min(values):.{digits}f}–{max(values):.{digits}f})"
-
-
-def _hardware() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-        found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    except OSError:
-        found = None
-    name = found[1].strip() if found else platform.processor() or platform.machine()
-    return f"{len(os.sched_getaffinity(0))} cores of {name}"

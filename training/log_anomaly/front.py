@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +57,13 @@ class Front:
         for row, text in enumerate(texts):
             if not text.strip():
                 probabilities[row] = np.eye(len(self._labels), dtype=np.float32)[0]
+        # Of all requests at once: their slices are views, an array of its own costs each one more
+        # than its answer.
+        outputs = self._outputs(probabilities, requested)
         return [
-            span if isinstance(span, FrontError) else self._outputs(probabilities[span], requested)
+            span
+            if isinstance(span, FrontError)
+            else {name: column[span] for name, column in outputs.items()}
             for span in spans
         ]
 
@@ -67,14 +72,13 @@ class Front:
     ) -> dict[str, np.ndarray]:
         rows = len(probabilities)
         score = probabilities[:, -1:]
-        outputs = {
-            "label": bytes_column(
+        makers: dict[str, Callable[[], np.ndarray]] = {
+            "label": lambda: bytes_column(
                 [self._labels[-1 if high else 0] for high in score[:, 0] >= self._threshold]
             ),
-            "score": score.astype(np.float32),
-            "probabilities": probabilities,
-            "threshold": np.full((rows, 1), self._threshold, dtype=np.float32),
+            "score": lambda: np.ascontiguousarray(score, dtype=np.float32),
+            "probabilities": lambda: probabilities,
+            "threshold": lambda: np.full((rows, 1), self._threshold, dtype=np.float32),
+            "manifest": lambda: bytes_column([self._manifest] * rows),
         }
-        if not requested or "manifest" in requested:
-            outputs["manifest"] = bytes_column([self._manifest] * rows)
-        return {k: v for k, v in outputs.items() if not requested or k in requested}
+        return {name: make() for name, make in makers.items() if not requested or name in requested}

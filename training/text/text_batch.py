@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,10 @@ at once."""
 
 MAXIMUM_CHARACTERS = 16_384
 """Of one text: far beyond what the tokens of one row can hold, and keeps 1 MB lines cheap."""
+
+CHUNK_TOKENS, CHUNK_ROWS = 256, 32
+"""Of one classifier call, padding included: larger ones are no faster a token on a CPU, and leave
+less to share among instances. Rows: no classifier of ours takes more."""
 
 
 class FrontError(Exception):
@@ -78,7 +83,12 @@ class TextBatcher:
 
     Safe to call from several threads. ``rows`` counts texts; ``hits`` and ``misses`` count
     distinct masked texts per call, so the rest of the rows were repeats within their call.
-    ``real_tokens`` / ``sent_tokens`` is how full the chunks were.
+    ``real_tokens`` / ``sent_tokens`` is how full the chunks were; ``seconds`` is what masking,
+    tokenizing (padding included) and the classifier took, as seen from here.
+
+    A chunk holds as many rows as fit into ``chunk_tokens`` with their padding, at most
+    ``chunk_rows``; a small call is cut in two, so that a second instance has work. ``cache_size``
+    of 0: nothing is remembered between calls.
 
     The cache holds probabilities, never decisions, and lives as long as its version does: another
     version, or the same one with another threshold, is a new batcher with an empty cache.
@@ -90,13 +100,15 @@ class TextBatcher:
         classify: Classify,
         *,
         max_tokens: int,
-        chunk_rows: int = 4,
+        chunk_tokens: int = CHUNK_TOKENS,
+        chunk_rows: int = CHUNK_ROWS,
         cache_size: int = 50_000,
     ) -> None:
         self.tokenizer = MaskedTokenizer(tokenizer_file, max_tokens=max_tokens)
         self._classify = classify
-        self._chunk_rows = chunk_rows
-        self._cache_size = cache_size
+        self.chunk_tokens = chunk_tokens
+        self.chunk_rows = chunk_rows
+        self.cache_size = cache_size
         self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
         self.rows = 0
@@ -104,6 +116,7 @@ class TextBatcher:
         self.misses = 0
         self.real_tokens = 0
         self.sent_tokens = 0
+        self.seconds = {"mask": 0.0, "tokenize": 0.0, "classify": 0.0}
 
     @property
     def cache_entries(self) -> int:
@@ -120,7 +133,9 @@ class TextBatcher:
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
         mask = self.tokenizer.mask
+        begun = time.perf_counter()
         masked_of = {text: mask(text) for text in dict.fromkeys(texts)}
+        self._spend(mask=time.perf_counter() - begun)
         found, missing = self._look_up(list(dict.fromkeys(masked_of.values())), len(texts))
         if missing:
             fresh = self._compute(missing)
@@ -147,20 +162,21 @@ class TextBatcher:
     def _store(self, fresh: dict[str, np.ndarray]) -> None:
         with self._lock:
             self._cache.update(fresh)
-            while len(self._cache) > self._cache_size:
+            while len(self._cache) > self.cache_size:
                 self._cache.popitem(last=False)
 
     def _compute(self, masked: list[str]) -> dict[str, np.ndarray]:
+        begun = time.perf_counter()
         encoded = self.tokenizer.encode(masked)
-        order = sorted(range(len(masked)), key=lambda index: len(encoded[index]))
-        groups = [
-            order[start : start + self._chunk_rows]
-            for start in range(0, len(order), self._chunk_rows)
-        ]
+        groups = chunk_groups(
+            [len(ids) for ids in encoded], tokens=self.chunk_tokens, rows=self.chunk_rows
+        )
         chunks = [self.tokenizer.pad([encoded[index] for index in group]) for group in groups]
+        ready = time.perf_counter()
         answers = self._classify(chunks)
         if [len(answer) for answer in answers] != [len(group) for group in groups]:
             raise RuntimeError("the classifier answered another number of rows than it was asked")
+        self._spend(tokenize=ready - begun, classify=time.perf_counter() - ready)
         with self._lock:
             self.sent_tokens += sum(ids.size for ids, _ in chunks)
             self.real_tokens += sum(map(len, encoded))
@@ -169,6 +185,28 @@ class TextBatcher:
             for group, answer in zip(groups, answers, strict=True)
             for index, row in zip(group, answer, strict=True)
         }
+
+    def _spend(self, **seconds: float) -> None:
+        with self._lock:
+            for step, taken in seconds.items():
+                self.seconds[step] += taken
+
+
+def chunk_groups(lengths: Sequence[int], *, tokens: int, rows: int) -> list[list[int]]:
+    """Indexes of rows of these lengths, the shortest first, in chunks of at most ``rows`` rows and
+    ``tokens`` padded tokens (one row at least). Few rows make two chunks, not one."""
+    half = (sum(lengths) + max(lengths, default=0)) // 2
+    budget = max(tokens // 4, min(tokens, half))
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        # Sorted: the row to come is the longest of its chunk.
+        full = groups and (
+            len(groups[-1]) == rows or (len(groups[-1]) + 1) * lengths[index] > budget
+        )
+        if full or not groups:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 def read_texts(column: np.ndarray, *, blank_allowed: bool = False) -> list[str]:

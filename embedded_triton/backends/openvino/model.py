@@ -53,6 +53,9 @@ def _properties(config, capabilities):
         "ENABLE_CPU_PINNING": False,
         # Native: bf16 wherever the CPU computes in it, asked for or not.
         "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in capabilities else "f32",
+        # A kernel is made for each shape and kept: texts come in hundreds of shapes, of dozens of
+        # kernels each, and the default of 5,000 makes them again and again.
+        "CPU_RUNTIME_CACHE_CAPACITY": "100000",
     }
     if _parameter(config, "HINT_BF16") not in ("", "YES"):
         raise pb_utils.TritonModelException("HINT_BF16 must be YES or left out")

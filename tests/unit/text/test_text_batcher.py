@@ -15,6 +15,7 @@ from training.text.text_batch import (
     FrontError,
     MaskedTokenizer,
     TextBatcher,
+    chunk_groups,
     read_texts,
 )
 
@@ -154,3 +155,30 @@ def test_bytes_of_any_kind_are_read() -> None:
 def test_empty_text_is_refused(value: bytes) -> None:
     with pytest.raises(FrontError, match="row 1"):
         read_texts(column(b"fine", value))
+
+
+def test_chunks_fit_their_tokens_and_rows() -> None:
+    lengths = [30, 5, 60, 7, 8, 31, 29, 6] * 4
+    groups = chunk_groups(lengths, tokens=128, rows=6)
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    flat = [lengths[index] for group in groups for index in group]
+    assert flat == sorted(flat)
+    for group in groups:
+        assert len(group) <= 6
+        assert len(group) == 1 or len(group) * max(lengths[index] for index in group) <= 128
+
+
+def test_few_rows_are_shared_by_two_instances() -> None:
+    assert [len(group) for group in chunk_groups([10] * 8, tokens=128, rows=32)] == [4, 4]
+    assert [len(group) for group in chunk_groups([20] * 7, tokens=256, rows=32)] == [4, 3]
+    assert chunk_groups([64], tokens=32, rows=4) == [[0]]
+    assert chunk_groups([], tokens=32, rows=4) == []
+
+
+def test_without_a_cache_nothing_is_remembered(masked_folder: Path, recorder: Recorder) -> None:
+    batcher = batcher_of(masked_folder, recorder, cache_size=0)
+    for _ in range(2):
+        batcher.probabilities(["disk 1 failed", "disk 22 failed"])
+    assert (batcher.hits, batcher.misses, batcher.rows) == (0, 2, 4)
+    assert batcher.cache_entries == 0
+    assert min(batcher.seconds.values()) > 0
