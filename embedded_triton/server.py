@@ -21,6 +21,7 @@ from contract.errors import ServerError, ServerSetupError
 from embedded_triton.canary import ask_canary
 from embedded_triton.environment import (
     SERVER_VENV,
+    ServerEnvironment,
     assemble_backends,
     check_shared_memory,
     inspect_environment,
@@ -64,6 +65,9 @@ class EmbeddedServer:
         self.http_url = self.grpc_url = self.metrics_url = ""
         self.server_pid: int | None = None
         self._guard: subprocess.Popen[str] | None = None
+        self._ports = (0, 0, 0)
+        self._backends = Path()
+        self._environment: ServerEnvironment | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -99,32 +103,46 @@ class EmbeddedServer:
             _refuse_torchscript(self.models)
         if environment.openvino_version is None:
             _refuse_openvino(self.models)
-        ports = _ports(settings)
-        self.http_url, self.grpc_url, self.metrics_url = (f"{HOST}:{port}" for port in ports)
+        self._ports = _ports(settings)
+        self.http_url, self.grpc_url, self.metrics_url = (f"{HOST}:{port}" for port in self._ports)
         settings.run_folder.mkdir(parents=True, exist_ok=True)
-        backends = assemble_backends(environment, settings.run_folder.absolute() / "backends")
-        command = [
-            str((environment.binaries / "bin" / "tritonserver").absolute()),
-            f"--model-repository={settings.repository.absolute()}",
-            f"--backend-directory={backends}",
-            f"--cache-directory={(environment.binaries / 'caches').absolute()}",
-            "--model-control-mode=explicit",
-            "--exit-timeout-secs=15",
-            "--metrics-config=summary_latencies=true",
-            *(
-                f"--{kind}-{word}={value}"
-                for kind, port in zip(("http", "grpc", "metrics"), ports, strict=True)
-                for word, value in (("address", HOST), ("port", port))
-            ),
-            *settings.extra_flags,
-        ]
+        self.log_file.unlink(missing_ok=True)
+        self._backends = assemble_backends(environment, settings.run_folder.absolute() / "backends")
+        self._environment = environment
         try:
-            self._launch(command, environment.process_environment())
+            self._launch()
             self._wait_live()
-            self._load_all()
+            failures = self._load_all()
+            if failures:
+                raise next(iter(failures.values()))
         except BaseException:
             self.stop()
             raise
+
+    def restart(self, without: frozenset[str] = frozenset()) -> dict[str, str]:
+        """Start again on the same ports, after ``kill``; a model that does not load costs no other.
+
+        without: models that are not to be loaded. Returns each failed model's reason.
+
+        Raises:
+            ServerSetupError: the server itself does not come up; nothing is left running.
+        """
+        self.stop()
+        try:
+            self._launch()
+            self._wait_live()
+            failures = self._load_all(without)
+        except BaseException:
+            self.stop()
+            raise
+        return {name: error.got or str(error) for name, error in failures.items()}
+
+    def kill(self) -> None:
+        """End the server at once, and every process of its group; accepted requests are lost."""
+        if self.server_pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.server_pid, signal.SIGKILL)
+        self.stop()
 
     def stop(self) -> None:
         """SIGTERM, let accepted requests finish, end every process that is left. Idempotent."""
@@ -161,15 +179,42 @@ class EmbeddedServer:
         text = self.log_file.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
-    def _launch(self, command: list[str], variables: dict[str, str]) -> None:
-        with self.log_file.open("w", encoding="utf-8") as log:
+    def _command(self, region_prefix: str) -> list[str]:
+        assert self._environment is not None
+        binaries = self._environment.binaries.absolute()
+        return [
+            str(binaries / "bin" / "tritonserver"),
+            f"--model-repository={self.settings.repository.absolute()}",
+            f"--backend-directory={self._backends}",
+            f"--cache-directory={binaries / 'caches'}",
+            "--model-control-mode=explicit",
+            "--exit-timeout-secs=15",
+            "--metrics-config=summary_latencies=true",
+            *(
+                f"--{kind}-{word}={value}"
+                for kind, port in zip(("http", "grpc", "metrics"), self._ports, strict=True)
+                for word, value in (("address", HOST), ("port", port))
+            ),
+            # Named after their server, what a kill leaves in shared memory can be found.
+            *(
+                f"--backend-config={backend.name},shm-region-prefix-name={region_prefix}"
+                for backend in sorted(self._backends.iterdir())
+            ),
+            *self.settings.extra_flags,
+        ]
+
+    def _launch(self) -> None:
+        assert self._environment is not None
+        region_prefix = f"presage_{os.getpid()}_{time.monotonic_ns()}_"
+        command = self._command(region_prefix)
+        with self.log_file.open("a", encoding="utf-8") as log:
             self._guard = subprocess.Popen(
-                [sys.executable, str(_GUARD), str(os.getpid()), *command],
+                [sys.executable, str(_GUARD), str(os.getpid()), region_prefix, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=variables,
+                env=self._environment.process_environment(),
                 # Its own session: Ctrl-C in our terminal must reach us, not the guard.
                 start_new_session=True,
                 cwd=self.settings.run_folder,
@@ -197,14 +242,20 @@ class EmbeddedServer:
                 )
             time.sleep(0.05)
 
-    def _load_all(self) -> None:
+    def _load_all(self, without: frozenset[str] = frozenset()) -> dict[str, ServerSetupError]:
         """Models of native backends first, side by side; then the fronts that call them."""
+        failures: dict[str, ServerSetupError] = {}
         for fronts in (False, True):
-            group = [model.name for model in self.models if model.is_front == fronts]
+            group = [
+                model.name
+                for model in self.models
+                if model.is_front == fronts and model.name not in without
+            ]
             with ThreadPoolExecutor(max_workers=4) as pool:
-                failures = [reason for reason in pool.map(self._load_one, group) if reason]
-            if failures:
-                raise failures[0]
+                for name, failure in zip(group, pool.map(self._load_one, group), strict=True):
+                    if failure is not None:
+                        failures[name] = failure
+        return failures
 
     def _load_one(self, name: str) -> ServerSetupError | None:
         where = str(self.settings.repository / name)
