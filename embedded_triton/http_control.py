@@ -76,8 +76,8 @@ class HttpControl:
     def load(self, name: str, *, timeout: float = 120.0) -> None:
         self.call("POST", f"/v2/repository/models/{quote(name)}/load", {}, timeout=timeout)
 
-    def unload(self, name: str) -> None:
-        self.call("POST", f"/v2/repository/models/{quote(name)}/unload", {}, timeout=60.0)
+    def unload(self, name: str, *, timeout: float = 60.0) -> None:
+        self.call("POST", f"/v2/repository/models/{quote(name)}/unload", {}, timeout=timeout)
 
     def index(self) -> list[dict[str, str]]:
         """Triton's own list: name, version, state, reason."""

@@ -28,10 +28,12 @@ from embedded_triton.environment import (
 )
 from embedded_triton.http_control import HttpControl
 from embedded_triton.repository import RepositoryModel, read_repository
+from embedded_triton.stubs import ProcessTable
 
 HOST = "127.0.0.1"
 _GUARD = Path(__file__).with_name("guard.py")
 _STOP_SECONDS = 30.0
+_DRAIN_SECONDS = 10.0
 _LOG_TAIL_LINES = 400
 
 
@@ -65,6 +67,7 @@ class EmbeddedServer:
         self.http_url = self.grpc_url = self.metrics_url = ""
         self.server_pid: int | None = None
         self._guard: subprocess.Popen[str] | None = None
+        self._is_loaded = False
         self._ports = (0, 0, 0)
         self._backends = Path()
         self._environment: ServerEnvironment | None = None
@@ -115,6 +118,7 @@ class EmbeddedServer:
             failures = self._load_all()
             if failures:
                 raise next(iter(failures.values()))
+            self._is_loaded = True
         except BaseException:
             self.stop()
             raise
@@ -132,6 +136,7 @@ class EmbeddedServer:
             self._launch()
             self._wait_live()
             failures = self._load_all(without)
+            self._is_loaded = True
         except BaseException:
             self.stop()
             raise
@@ -139,6 +144,7 @@ class EmbeddedServer:
 
     def kill(self) -> None:
         """End the server at once, and every process of its group; accepted requests are lost."""
+        self._is_loaded = False
         if self.server_pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.server_pid, signal.SIGKILL)
@@ -149,6 +155,9 @@ class EmbeddedServer:
         guard, self._guard = self._guard, None
         if guard is None:
             return
+        if guard.poll() is None and self._is_loaded:
+            self._drain_fronts()
+        self._is_loaded = False
         if guard.stdin is not None:
             guard.stdin.close()
         try:
@@ -161,6 +170,24 @@ class EmbeddedServer:
                 os.killpg(self.server_pid, signal.SIGKILL)
         if guard.stdout is not None:
             guard.stdout.close()
+
+    def _drain_fronts(self) -> None:
+        """Once it ends, Triton refuses fronts the classifier they wait for, and so loses requests
+        that it accepted: they are unloaded first, which lets them finish.
+        """
+        fronts = {model.name for model in self.models if model.is_front}
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        control, processes = self.control, ProcessTable()
+        try:
+            for name in fronts:
+                control.unload(name, timeout=_DRAIN_SECONDS)
+        except ServerError:
+            return
+        while time.monotonic() < deadline:
+            alive = processes.look(self.server_pid or 0).alive
+            if not any(stub.model in fronts for stub in alive):
+                return
+            time.sleep(0.02)
 
     def poll(self) -> int | None:
         """Exit code once tritonserver has ended, else None."""

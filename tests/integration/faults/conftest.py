@@ -12,8 +12,19 @@ import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from clients import LogAnomalyClient
+from embedded_triton import EmbeddedServer, ServerSettings
+from export.candidate import Candidate
+from export.gate import export_files
+from export.version_folder import stage
+from tests.integration.faults.launched_server import DOUBLE, Launched, launched
+from tests.integration.faults.retrying_load import LINES
+from tests.integration.server.conftest import write_multiply
+from training.registry import get_spec
 
 STRICT_VARIABLE = "PRESAGE_FAULTS_STRICT"
 GENEROUS_FACTOR = 6.0
@@ -153,3 +164,44 @@ def _write_markdown(path: Path, rows: list[_Row], total: str) -> None:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+@pytest.fixture(scope="session")
+def tiny_repository(toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """log_anomaly (the real front, random weights) and ``double``; copy it to change it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    artifact = toy_model.make_tiny_log_anomaly(folder / "run")
+    candidate = export_files(Candidate(get_spec("log_anomaly"), artifact)).candidate
+    stage(candidate, folder / "repository")
+    write_multiply(folder / "repository/double/1/model.onnx", 2.0)
+    (folder / "repository/double/config.pbtxt").write_text(DOUBLE)
+    return folder / "repository"
+
+
+@pytest.fixture(scope="module")
+def server(
+    tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory, repository_root: Path
+) -> Iterator[Launched]:
+    """A launched, supervised server of the test file's own."""
+    folder = tmp_path_factory.mktemp("launched")
+    with launched(tiny_repository, folder / "run", repository_root) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def expected_scores(
+    tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory, repository_root: Path
+) -> dict[str, float]:
+    """What the untroubled server answers, line by line."""
+    settings = ServerSettings(
+        tiny_repository,
+        *(0, 0, 0),
+        venv=repository_root / ".venv-triton",
+        run_folder=tmp_path_factory.mktemp("untroubled"),
+    )
+    with (
+        EmbeddedServer(settings) as untroubled,
+        LogAnomalyClient(f"grpc://{untroubled.grpc_url}") as client,
+    ):
+        verdicts = client.classify(LINES)
+    return dict(zip(LINES, (verdict.score for verdict in verdicts), strict=True))
