@@ -147,3 +147,15 @@ def wait_up(server: Launched) -> None:
         return "tritonserver is up" in server.log() and server.ready
 
     wait_until(up, _PATIENCE_SECONDS, "tritonserver is up")
+
+
+def memory_bytes(server: Launched) -> int:
+    """Private pages of tritonserver and its stubs."""
+    pids = [server.server_pid]
+    pids += [stub.pid for stub in ProcessTable().look(server.server_pid).alive]
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(("Private_Clean", "Private_Dirty")):
+                total += int(line.split()[1]) * 1024
+    return total
