@@ -12,6 +12,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := $(filter-out requirements/gpu.txt, $(wildcard requirements/*.txt))
 MODEL ?= all
 TARGET ?= cpu
+SOAK_MINUTES ?= 20
 # Python's own buffering would hide progress when the output is piped.
 export PYTHONUNBUFFERED := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -62,9 +63,13 @@ parity-tests: setup
 integration: setup
 	@$(PY) -m pytest tests/integration tests/load -q -m "not slow"
 
+faults: setup test-servers  ## every promise under faults, kept or not: table, build/faults.md; SOAK_MINUTES=20
+	@PRESAGE_FAULTS_STRICT=1 PRESAGE_FAULTS_SOAK_MINUTES=$(SOAK_MINUTES) \
+		$(PY) -m pytest tests/integration/faults -q
+
 slow: setup test-servers  ## what takes longer than CI allows
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/distributed.txt
-	@$(PY) -m pytest tests -q -m slow
+	@$(PY) -m pytest tests -q -m slow --ignore=tests/integration/faults
 
 train: setup  ## train MODEL=… (default all) on PRESAGE_DATA, fetched or generated data
 	@$(PY) -m training train $(MODEL)
@@ -105,4 +110,4 @@ gpu: setup  ## swap onnxruntime for onnxruntime-gpu in .venv (never both)
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers up down status gpu clean
+.PHONY: help setup demo test lint unit parity-tests integration faults slow train export parity selftest compare corpus rules test-servers up down status gpu clean
