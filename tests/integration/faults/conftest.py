@@ -178,11 +178,12 @@ def tiny_repository(toy_model: ModuleType, tmp_path_factory: pytest.TempPathFact
     return folder / "repository"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(
     tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory, repository_root: Path
 ) -> Iterator[Launched]:
-    """A launched, supervised server of the test file's own."""
+    """A launched, supervised server. Each test leaves it serving; no model is killed more often
+    than its supervisor puts up with."""
     folder = tmp_path_factory.mktemp("launched")
     with launched(tiny_repository, folder / "run", repository_root) as running:
         yield running

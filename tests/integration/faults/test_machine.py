@@ -36,6 +36,7 @@ def wait_answers(load: RetryingLoad, count: int) -> float:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.promise(fault=FAULT, promise=PROMISE)
 def test_shared_memory_nearly_full(
     tiny_repository: Path,
@@ -68,6 +69,7 @@ def test_shared_memory_nearly_full(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.promise(fault=FAULT, promise=PROMISE)
 def test_nobody_reads_the_log(
     tiny_repository: Path,
@@ -133,6 +135,7 @@ def _jump(offset: Path, nanoseconds: int) -> None:
         file.write(struct.pack("<q", nanoseconds))
 
 
+@pytest.mark.slow
 @pytest.mark.promise(fault=FAULT, promise=PROMISE)
 def test_a_jumping_clock(
     clock: tuple[dict[str, str], Path],

@@ -79,6 +79,7 @@ def test_a_broken_new_version_is_refused(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.promise(
     fault="tritonserver killed while the newest version of a model on disk is broken",
     promise="the other models are back, and the supervisor says which one is not",
@@ -108,6 +109,7 @@ def test_a_restart_over_a_broken_version_costs_only_that_model(
     promise.measured(f"log_anomaly back; “{text.strip()[:110]}”")
 
 
+@pytest.mark.slow
 @pytest.mark.promise(fault=FAULT, promise=PROMISE)
 def test_a_full_disk_during_publish_changes_nothing(
     tmp_path: Path, repository_root: Path, promise: Promise
