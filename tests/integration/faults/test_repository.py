@@ -76,7 +76,7 @@ def test_a_broken_new_version_is_refused(
     told = messages[0].partition("TritonModelException: ")[2]
     promise.measured(
         f"{how}: version 1 answered {len(load.latencies):,} requests beside it, 0 failed;"
-        f" “{messages[0].partition('TritonModelException: ')[2][:90]}…”"
+        f" “{told[:90]}…”"
     )
 
 
