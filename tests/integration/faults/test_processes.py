@@ -41,6 +41,7 @@ def test_a_killed_stub_is_replaced(
     with loaded(server, expected_scores) as load:
         wait_answers(load)
         before, restarts = server.stubs(model), server.restarts(model)
+        server_restarts = server.restarts("tritonserver")
         os.kill(before[0].pid, signal.SIGKILL)
         killed = time.monotonic()
         wait_until(
@@ -51,6 +52,8 @@ def test_a_killed_stub_is_replaced(
         wait_answers(load)
     assert load.failures == {}
     assert load.wrong == 0
+    # A classifier's error, handed on by its front, once took the whole server down.
+    assert server.restarts("tritonserver") == server_restarts
     old = {stub.pid for stub in before}
 
     def only_new() -> bool:
