@@ -28,7 +28,7 @@ from embedded_triton.environment import (
 )
 from embedded_triton.http_control import HttpControl
 from embedded_triton.repository import RepositoryModel, read_repository
-from embedded_triton.stubs import ProcessTable
+from embedded_triton.stubs import SHARED_MEMORY, ProcessTable
 
 HOST = "127.0.0.1"
 _GUARD = Path(__file__).with_name("guard.py")
@@ -68,6 +68,7 @@ class EmbeddedServer:
         self.server_pid: int | None = None
         self._guard: subprocess.Popen[str] | None = None
         self._is_loaded = False
+        self._region_prefix = ""
         self._ports = (0, 0, 0)
         self._backends = Path()
         self._environment: ServerEnvironment | None = None
@@ -168,6 +169,9 @@ class EmbeddedServer:
         if self.server_pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.server_pid, signal.SIGKILL)
+        # The guard's work, unless it was killed itself.
+        for region in SHARED_MEMORY.glob(f"{self._region_prefix}*"):
+            region.unlink(missing_ok=True)
         if guard.stdout is not None:
             guard.stdout.close()
 
@@ -232,11 +236,11 @@ class EmbeddedServer:
 
     def _launch(self) -> None:
         assert self._environment is not None
-        region_prefix = f"presage_{os.getpid()}_{time.monotonic_ns()}_"
-        command = self._command(region_prefix)
+        self._region_prefix = f"presage_{os.getpid()}_{time.monotonic_ns()}_"
+        command = self._command(self._region_prefix)
         with self.log_file.open("a", encoding="utf-8") as log:
             self._guard = subprocess.Popen(
-                [sys.executable, str(_GUARD), str(os.getpid()), region_prefix, *command],
+                [sys.executable, str(_GUARD), str(os.getpid()), self._region_prefix, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
