@@ -14,6 +14,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := $(filter-out requirements/gpu.txt, $(wildcard requirements/*.txt))
 MODEL ?= all
 TARGET ?= cpu
+SOAK_MINUTES ?= 20
 # Python's own buffering would hide progress when the output is piped.
 export PYTHONUNBUFFERED := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -70,9 +71,13 @@ parity-tests: setup
 integration: setup
 	@$(PY) -m pytest tests/integration tests/load -q -m "not slow" -n 2 --dist loadgroup
 
+faults: setup test-servers  ## every promise under faults, kept or not: table, build/faults.md; SOAK_MINUTES=20
+	@PRESAGE_FAULTS_STRICT=1 PRESAGE_FAULTS_SOAK_MINUTES=$(SOAK_MINUTES) \
+		$(PY) -m pytest tests/integration/faults -q
+
 slow: setup test-servers test-engine  ## what takes longer than CI allows
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/distributed.txt
-	@$(PY) -m pytest tests -q -m slow
+	@$(PY) -m pytest tests -q -m slow --ignore=tests/integration/faults
 
 published: setup
 	@if ! compgen -G 'model_repository/*/[0-9]*/manifest.json' >/dev/null; then \
@@ -136,4 +141,4 @@ gpu-proof: setup  ## parity, speed and the card's ceilings on this machine's GPU
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo published load load-ui test lint unit parity-tests integration slow train export parity selftest compare corpus rules dashboards test-servers test-engine up down status gpu gpu-proof clean
+.PHONY: help setup demo published load load-ui test lint unit parity-tests integration faults slow train export parity selftest compare corpus rules dashboards test-servers test-engine up down status gpu gpu-proof clean

@@ -18,7 +18,10 @@ from contract.errors import (
 
 _OVERLOADED = re.compile(r"exceeds maximum queue size|queue is full", re.IGNORECASE)
 _UNKNOWN = re.compile(r"request for unknown model|unknown model|model .*is not found", re.I)
-_NOT_READY = re.compile(r"is not ready|has no available versions|server exiting", re.IGNORECASE)
+_NOT_READY = re.compile(
+    r"is not ready|server not ready|has no available versions|server exiting|is not healthy",
+    re.IGNORECASE,
+)
 
 
 def translate(error: BaseException, *, model: str, url: str) -> PresageError:

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,13 @@ from contract.errors import (
 
 URL_VARIABLE = "PRESAGE_URL"
 TOKEN_VARIABLE = "PRESAGE_TOKEN"
-_STATE_COLOURS = {"READY": GREEN, "LOADING": YELLOW, "UNLOADING": YELLOW, "UNAVAILABLE": RED}
+_STATE_COLOURS = {
+    "READY": GREEN,
+    "LOADING": YELLOW,
+    "UNLOADING": YELLOW,
+    "UNAVAILABLE": RED,
+    "SILENT": RED,
+}
 _DEFAULT_STEP_SECONDS = 300.0
 
 
@@ -289,6 +295,15 @@ def _story(name: str, diagnosis: Diagnosis, language: str, *, colour: bool = Fal
 def _health(arguments: argparse.Namespace) -> int:
     with ServerClient(**_connection(arguments)) as client:
         states = client.models()
+        ready = sorted({one.name for one in states if one.is_ready})
+        silent = {name: reason for name in ready if (reason := client.why_silent(name))}
+    # Ready for Triton, but it answers nothing: that is what a caller would find.
+    states = [
+        replace(one, state="SILENT", reason=silent[one.name])
+        if one.is_ready and one.name in silent
+        else one
+        for one in states
+    ]
     if arguments.json:
         for one in states:
             _print(

@@ -6,7 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from clients._base import AsyncCaller, SyncCaller
+from clients._transport import Call
+from contract.canary import canary_inputs
+from contract.errors import OverloadedError, PresageError
+
+_DTYPES: dict[str, Any] = {
+    "FP32": np.float32,
+    "INT64": np.int64,
+    "INT32": np.int32,
+    "BYTES": np.object_,
+}
 
 
 @dataclass(frozen=True)
@@ -103,11 +115,38 @@ def _number(version: str) -> int:
     return int(version) if version.isdigit() else 0
 
 
+def canary_call(model: str, config: dict[str, Any]) -> Call | None:
+    """The smallest question that a model answers; None: of tensors that no client here sends."""
+    inputs = {}
+    for tensor in canary_inputs(config):
+        dtype = _DTYPES.get(tensor["datatype"])
+        if dtype is None:
+            return None
+        values = [v.encode() if isinstance(v, str) else v for v in tensor["data"]]
+        inputs[tensor["name"]] = np.array(values, dtype=dtype).reshape(tensor["shape"])
+    outputs = [str(tensor["name"]) for tensor in config.get("output", [])]
+    return Call(model, inputs, outputs)
+
+
 class ServerClient(SyncCaller):
     """Asks the server about itself. Every method raises ServerError and its subclasses."""
 
     def models(self) -> list[ModelState]:
         return read_index(self._transport.index())
+
+    def why_silent(self, model: str) -> str:
+        """ "" when the model answers a small question, else why not: Triton calls a model ready
+        whose process is gone.
+        """
+        try:
+            call = canary_call(model, self._config(model))
+            if call is not None:
+                self._run([call])
+        except OverloadedError:
+            return ""  # a full queue is no silence
+        except PresageError as error:
+            return error.got or str(error)
+        return ""
 
     def statistics(self) -> list[ModelStatistics]:
         return read_statistics(self._transport.statistics())

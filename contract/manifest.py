@@ -25,6 +25,10 @@ SCHEMA_VERSION = 1
 
 TensorType = Literal["FP32", "FP16", "INT64", "INT32", "BOOL", "BYTES"]
 
+# What waits longer than its caller does is better refused at once: 64 callers with one request
+# each find room, and those who come on top are told. A queue of 1,024 let them wait 11 s.
+MAX_QUEUE_SIZE = 96
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +66,7 @@ class Graph(_Frozen):
     outputs: tuple[Tensor, ...]
     max_batch_size: int
     instance_count: int = 2
+    max_queue_size: int = MAX_QUEUE_SIZE
     # Longest value of the dynamic axis (tokens), or the context length of a fixed one.
     max_length: int
     # The grid of the parity ladder; what the graph does not accept is left out, the largest batch
@@ -83,6 +88,7 @@ class Front(_Frozen):
     outputs: tuple[Tensor, ...]
     max_batch_size: int
     instance_count: int = 3
+    max_queue_size: int = MAX_QUEUE_SIZE
     # Module that holds ``class Front``; copied, with ``modules``, into each published version.
     module: str
     modules: tuple[str, ...] = ()

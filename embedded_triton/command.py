@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from contract.errors import PresageError, ServerError, ServerSetupError
 from contract.process_state import process_start
@@ -21,11 +23,16 @@ from embedded_triton.server import HOST, EmbeddedServer, ServerSettings
 from embedded_triton.state import (
     ServerState,
     read_state,
+    read_verdict,
     remove_state,
+    remove_verdict,
     write_state,
+    write_verdict,
 )
 
 _DOWN_SECONDS = 45.0
+_SUPERVISOR_PORT = 9003
+_CANARY_SECONDS = 10.0
 
 
 class _StopRequestedError(BaseException):
@@ -61,6 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--http-port", type=int, default=9000, help="0 picks a free one")
     up.add_argument("--grpc-port", type=int, default=9001)
     up.add_argument("--metrics-port", type=int, default=9002)
+    up.add_argument(
+        "--supervisor-port",
+        type=int,
+        default=None,
+        help="/livez, /readyz, /status and /metrics of the supervisor; default 9003, or a free one"
+        " with --http-port 0",
+    )
+    up.add_argument(
+        "--no-supervisor", action="store_true", help="end with the server, restart nothing"
+    )
     up.add_argument("--model", action="append", default=[], help="only these models")
     up.add_argument(
         "--backends", type=Path, metavar="FOLDER", help="assembled before (default: at each start)"
@@ -101,7 +118,7 @@ def _up(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    """Run in the foreground until a signal comes or tritonserver ends."""
+    """Run in the foreground until a signal comes or tritonserver is given up."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise _StopRequestedError
@@ -122,15 +139,12 @@ def _serve(arguments: argparse.Namespace) -> int:
             log_to_stderr=arguments.log_to_stderr,
         )
     )
+    remove_verdict(arguments.run_folder)
     try:
         server.start()
-        state = _state_of(server, arguments)
-        write_state(arguments.run_folder, state)
-        _print_up(state)
-        while (code := server.poll()) is None:
-            time.sleep(0.2)
-        print(f"error: tritonserver ended with {code}; log: {server.log_place}", file=sys.stderr)
-        return ServerError.exit_code
+        if arguments.no_supervisor:
+            return _watch(server, arguments)
+        return _supervise(server, arguments)
     except _StopRequestedError:
         return 0
     finally:
@@ -141,7 +155,60 @@ def _serve(arguments: argparse.Namespace) -> int:
         remove_state(arguments.run_folder)
 
 
-def _state_of(server: EmbeddedServer, arguments: argparse.Namespace) -> ServerState:
+def _watch(server: EmbeddedServer, arguments: argparse.Namespace) -> int:
+    state = _state_of(server, arguments)
+    write_state(arguments.run_folder, state)
+    _print_up(state)
+    while (code := server.poll()) is None:
+        time.sleep(0.2)
+    print(f"error: tritonserver ended with {code}; log: {server.log_place}", file=sys.stderr)
+    return ServerError.exit_code
+
+
+def _supervise(server: EmbeddedServer, arguments: argparse.Namespace) -> int:
+    # Late: `--help`, `status` and `down` need none of it.
+    from embedded_triton.supervisor import CrashLoopError, Supervisor
+    from embedded_triton.supervisor_http import SupervisorEndpoint
+
+    port = arguments.supervisor_port
+    if port is None:
+        port = 0 if arguments.http_port == 0 else _SUPERVISOR_PORT
+    endpoint_url = ""
+
+    def record() -> None:
+        """tritonserver's pid is another one after each restart. A full disk stops nothing."""
+        with contextlib.suppress(OSError):
+            write_state(arguments.run_folder, _state_of(server, arguments, endpoint_url))
+
+    supervisor = Supervisor(server, say=_say, on_restart=record)
+    endpoint = SupervisorEndpoint(supervisor, port)
+    endpoint_url = endpoint.url
+    try:
+        write_state(arguments.run_folder, _state_of(server, arguments, endpoint_url))
+        _print_up(_state_of(server, arguments, endpoint_url))
+        supervisor.run()
+    except CrashLoopError as error:
+        with contextlib.suppress(OSError):
+            write_verdict(arguments.run_folder, str(error))
+        raise
+    finally:
+        endpoint.close()
+        supervisor.close()
+    return 0
+
+
+def _say(line: str) -> None:
+    """To stdout, whoever reads it: a closed pipe or a full disk must not end the supervisor."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    try:
+        print(f"{stamp} supervisor: {line}", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _state_of(
+    server: EmbeddedServer, arguments: argparse.Namespace, supervisor_url: str = ""
+) -> ServerState:
     return ServerState(
         pid=os.getpid(),
         pid_started=process_start(os.getpid()),
@@ -152,6 +219,7 @@ def _state_of(server: EmbeddedServer, arguments: argparse.Namespace) -> ServerSt
         grpc_url=server.grpc_url,
         metrics_url=server.metrics_url,
         log_file=str(server.log_file.absolute()),
+        supervisor_url=supervisor_url,
     )
 
 
@@ -176,6 +244,7 @@ def _detach(arguments: argparse.Namespace) -> int:
 
 def _repeat(arguments: argparse.Namespace) -> list[str]:
     """The flags of this command again, without --detach."""
+    port = arguments.supervisor_port
     return [
         f"--run-folder={arguments.run_folder}",
         f"--venv={arguments.venv}",
@@ -185,6 +254,8 @@ def _repeat(arguments: argparse.Namespace) -> list[str]:
         f"--http-port={arguments.http_port}",
         f"--grpc-port={arguments.grpc_port}",
         f"--metrics-port={arguments.metrics_port}",
+        *([] if port is None else [f"--supervisor-port={port}"]),
+        *(["--no-supervisor"] if arguments.no_supervisor else []),
         *(f"--model={name}" for name in arguments.model),
         *([] if arguments.backends is None else [f"--backends={arguments.backends}"]),
         *(["--log-to-stderr"] if arguments.log_to_stderr else []),
@@ -192,9 +263,10 @@ def _repeat(arguments: argparse.Namespace) -> list[str]:
 
 
 def _print_up(state: ServerState) -> None:
+    supervisor = f", supervisor {state.supervisor_url}" if state.supervisor_url else ""
     print(
         f"tritonserver is up: http {state.http_url}, grpc {state.grpc_url}, metrics"
-        f" {state.metrics_url}; models: {', '.join(state.models)}",
+        f" {state.metrics_url}{supervisor}; models: {', '.join(state.models)}",
         flush=True,
     )
 
@@ -202,28 +274,46 @@ def _print_up(state: ServerState) -> None:
 def _status(arguments: argparse.Namespace) -> int:
     state = read_state(arguments.run_folder)
     if state is None:
-        print("down")
+        verdict = read_verdict(arguments.run_folder)
+        print("down" if verdict is None else f"down: {verdict}")
         return ServerError.exit_code
     print(f"up: pid {state.pid}, tritonserver {state.server_pid}, {state.repository}")
     print(f"http {state.http_url}  grpc {state.grpc_url}  metrics {state.metrics_url}")
+    supervised = _ask_supervisor(state)
     control = HttpControl(state.http_url)
     try:
         index = control.index()
     except ServerError as error:
-        print(f"not ready: {error}")
+        reasons = [] if supervised is None else supervised["reasons"]
+        print(f"not ready: {'; '.join(reasons) or error}")
         return ServerError.exit_code
-    failed = False
-    print(f"{'model':<32} {'versions':<12} canary")
-    for name in state.models:
+    known = {} if supervised is None else supervised["models"]
+    failed = supervised is not None and not supervised["ready"]
+    print(f"{'model':<32} {'versions':<12} {'supervisor':<12} canary")
+    for name in sorted({*state.models, *known}):
         versions = [
             row.get("version", "")
             for row in index
             if row["name"] == name and row.get("state") == "READY"
         ]
-        reason = ask_canary(control, name)
-        failed = failed or reason is not None
-        print(f"{name:<32} {','.join(versions) or '-':<12} {reason or 'answered'}")
+        health = known.get(name, {"state": "-", "reason": ""})
+        reason = ask_canary(control, name, timeout=_CANARY_SECONDS)
+        failed = failed or (reason is not None and health["state"] != "unloaded")
+        told = health["reason"] if health["state"] == "broken" else reason
+        print(f"{name:<32} {','.join(versions) or '-':<12} {health['state']:<12}", end=" ")
+        print(told or "answered")
     return ServerError.exit_code if failed else 0
+
+
+def _ask_supervisor(state: ServerState) -> dict[str, Any] | None:
+    """What the supervisor knows, None without one. Its silence is no reason to be silent too."""
+    if not state.supervisor_url:
+        return None
+    try:
+        answer: dict[str, Any] = HttpControl(state.supervisor_url).call("GET", "/status")
+    except ServerError as error:
+        return {"ready": False, "reasons": [str(error)], "models": {}}
+    return answer
 
 
 def _down(arguments: argparse.Namespace) -> int:

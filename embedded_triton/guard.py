@@ -1,9 +1,10 @@
 """Runs tritonserver and takes it down when its launcher is gone, however that died.
 
-Started by EmbeddedServer as ``python guard.py LAUNCHER_PID COMMAND…``; stdlib only, no imports from
-the project, because it runs as a file. Its stdin is a pipe from the launcher: end of file means
-stop. tritonserver leads a process group of its own, so that stubs orphaned by a kill -9 of the
-server are found and ended too.
+Started by EmbeddedServer as ``python guard.py LAUNCHER_PID REGION_PREFIX COMMAND…``; stdlib only,
+no imports from the project, because it runs as a file. Its stdin is a pipe from the launcher: end
+of file means stop. tritonserver leads a process group of its own, so that stubs orphaned by a
+kill -9 of the server are found and ended too. What is left in shared memory, files that begin with
+REGION_PREFIX, is removed: until the next boot nobody else would.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import ctypes
 import json
 import os
+import pathlib
 import select
 import signal
 import subprocess
@@ -27,7 +29,7 @@ def _die_with_guard() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def main(launcher: int, command: list[str]) -> int:
+def main(launcher: int, region_prefix: str, command: list[str]) -> int:
     """Run ``command`` until it ends or the launcher does; return its exit code."""
     stopping = False
 
@@ -44,13 +46,16 @@ def main(launcher: int, command: list[str]) -> int:
     try:
         while server.poll() is None and not stopping:
             readable, _, _ = select.select([sys.stdin], [], [], _POLL_SECONDS)
-            stopping = stopping or os.getppid() != launcher or (readable and not os.read(0, 4096))
+            stopping = (
+                stopping or os.getppid() != launcher or bool(readable and not os.read(0, 4096))
+            )
         if server.poll() is None:
             server.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(_DRAIN_SECONDS)
     finally:
         _end_group(server.pid)
+        _remove_regions(region_prefix)
     return server.wait()
 
 
@@ -67,5 +72,11 @@ def _end_group(group: int) -> None:
         time.sleep(0.05)
 
 
+def _remove_regions(prefix: str) -> None:
+    for path in pathlib.Path("/dev/shm").glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))

@@ -21,17 +21,20 @@ from contract.errors import ServerError, ServerSetupError
 from embedded_triton.canary import ask_canary
 from embedded_triton.environment import (
     SERVER_VENV,
+    ServerEnvironment,
     assemble_backends,
     check_shared_memory,
     inspect_environment,
 )
 from embedded_triton.http_control import HttpControl
 from embedded_triton.repository import RepositoryModel, read_repository
+from embedded_triton.stubs import SHARED_MEMORY, ProcessTable
 
 HOST = "127.0.0.1"
 _EVERY_INTERFACE = ("0.0.0.0", "")
 _GUARD = Path(__file__).with_name("guard.py")
 _STOP_SECONDS = 30.0
+_DRAIN_SECONDS = 10.0
 _LOG_TAIL_LINES = 400
 
 
@@ -73,6 +76,11 @@ class EmbeddedServer:
         self.http_url = self.grpc_url = self.metrics_url = ""
         self.server_pid: int | None = None
         self._guard: subprocess.Popen[str] | None = None
+        self._is_loaded = False
+        self._region_prefix = ""
+        self._ports = (0, 0, 0)
+        self._backends = Path()
+        self._environment: ServerEnvironment | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -113,43 +121,63 @@ class EmbeddedServer:
             _refuse_torchscript(self.models)
         if environment.openvino_version is None:
             _refuse_openvino(self.models)
-        ports = _ports(settings)
+        self._ports = _ports(settings)
         host = HOST if settings.host in _EVERY_INTERFACE else settings.host
-        self.http_url, self.grpc_url, self.metrics_url = (f"{host}:{port}" for port in ports)
+        self.http_url, self.grpc_url, self.metrics_url = (f"{host}:{port}" for port in self._ports)
         settings.run_folder.mkdir(parents=True, exist_ok=True)
-        backends = (
+        self.log_file.unlink(missing_ok=True)
+        self._backends = (
             assemble_backends(environment, settings.run_folder.absolute() / "backends")
             if settings.backends is None
             else settings.backends.absolute()
         )
-        command = [
-            str((environment.binaries / "bin" / "tritonserver").absolute()),
-            f"--model-repository={settings.repository.absolute()}",
-            f"--backend-directory={backends}",
-            f"--cache-directory={(environment.binaries / 'caches').absolute()}",
-            "--model-control-mode=explicit",
-            "--exit-timeout-secs=15",
-            "--metrics-config=summary_latencies=true",
-            *(
-                f"--{kind}-{word}={value}"
-                for kind, port in zip(("http", "grpc", "metrics"), ports, strict=True)
-                for word, value in (("address", settings.host), ("port", port))
-            ),
-            *settings.extra_flags,
-        ]
+        self._environment = environment
         try:
-            self._launch(command, environment.process_environment())
+            self._launch()
             self._wait_live()
-            self._load_all()
+            failures = self._load_all()
+            if failures:
+                raise next(iter(failures.values()))
+            self._is_loaded = True
         except BaseException:
             self.stop()
             raise
+
+    def restart(self, without: frozenset[str] = frozenset()) -> dict[str, str]:
+        """Start again on the same ports, after ``kill``; a model that does not load costs no other.
+
+        without: models that are not to be loaded. Returns each failed model's reason.
+
+        Raises:
+            ServerSetupError: the server itself does not come up; nothing is left running.
+        """
+        self.stop()
+        try:
+            self._launch()
+            self._wait_live()
+            failures = self._load_all(without)
+            self._is_loaded = True
+        except BaseException:
+            self.stop()
+            raise
+        return {name: error.got or str(error) for name, error in failures.items()}
+
+    def kill(self) -> None:
+        """End the server at once, and every process of its group; accepted requests are lost."""
+        self._is_loaded = False
+        if self.server_pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.server_pid, signal.SIGKILL)
+        self.stop()
 
     def stop(self) -> None:
         """SIGTERM, let accepted requests finish, end every process that is left. Idempotent."""
         guard, self._guard = self._guard, None
         if guard is None:
             return
+        if guard.poll() is None and self._is_loaded:
+            self._drain_fronts()
+        self._is_loaded = False
         if guard.stdin is not None:
             guard.stdin.close()
         try:
@@ -160,8 +188,29 @@ class EmbeddedServer:
         if self.server_pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.server_pid, signal.SIGKILL)
+        # The guard's work, unless it was killed itself.
+        for region in SHARED_MEMORY.glob(f"{self._region_prefix}*"):
+            region.unlink(missing_ok=True)
         if guard.stdout is not None:
             guard.stdout.close()
+
+    def _drain_fronts(self) -> None:
+        """Once it ends, Triton refuses fronts the classifier they wait for, and so loses requests
+        that it accepted: they are unloaded first, which lets them finish.
+        """
+        fronts = {model.name for model in self.models if model.is_front}
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        control, processes = self.control, ProcessTable()
+        try:
+            for name in fronts:
+                control.unload(name, timeout=_DRAIN_SECONDS)
+        except ServerError:
+            return
+        while time.monotonic() < deadline:
+            alive = processes.look(self.server_pid or 0).alive
+            if not any(stub.model in fronts for stub in alive):
+                return
+            time.sleep(0.02)
 
     def poll(self) -> int | None:
         """Exit code once tritonserver has ended, else None."""
@@ -180,20 +229,47 @@ class EmbeddedServer:
         text = self.log_file.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
-    def _launch(self, command: list[str], variables: dict[str, str]) -> None:
+    def _command(self, region_prefix: str) -> list[str]:
+        assert self._environment is not None
+        binaries = self._environment.binaries.absolute()
+        return [
+            str(binaries / "bin" / "tritonserver"),
+            f"--model-repository={self.settings.repository.absolute()}",
+            f"--backend-directory={self._backends}",
+            f"--cache-directory={binaries / 'caches'}",
+            "--model-control-mode=explicit",
+            "--exit-timeout-secs=15",
+            "--metrics-config=summary_latencies=true",
+            *(
+                f"--{kind}-{word}={value}"
+                for kind, port in zip(("http", "grpc", "metrics"), self._ports, strict=True)
+                for word, value in (("address", self.settings.host), ("port", port))
+            ),
+            # Named after their server, what a kill leaves in shared memory can be found.
+            *(
+                f"--backend-config={backend.name},shm-region-prefix-name={region_prefix}"
+                for backend in sorted(self._backends.iterdir())
+            ),
+            *self.settings.extra_flags,
+        ]
+
+    def _launch(self) -> None:
+        assert self._environment is not None
+        self._region_prefix = f"presage_{os.getpid()}_{time.monotonic_ns()}_"
+        command = self._command(self._region_prefix)
         with contextlib.ExitStack() as stack:
             log = (
                 None
                 if self.settings.log_to_stderr
-                else stack.enter_context(self.log_file.open("w", encoding="utf-8"))
+                else stack.enter_context(self.log_file.open("a", encoding="utf-8"))
             )
             self._guard = subprocess.Popen(
-                [sys.executable, str(_GUARD), str(os.getpid()), *command],
+                [sys.executable, str(_GUARD), str(os.getpid()), self._region_prefix, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=variables,
+                env=self._environment.process_environment(),
                 # Its own session: Ctrl-C in our terminal must reach us, not the guard.
                 start_new_session=True,
                 cwd=self.settings.run_folder,
@@ -221,14 +297,20 @@ class EmbeddedServer:
                 )
             time.sleep(0.05)
 
-    def _load_all(self) -> None:
+    def _load_all(self, without: frozenset[str] = frozenset()) -> dict[str, ServerSetupError]:
         """Models of native backends first, side by side; then the fronts that call them."""
+        failures: dict[str, ServerSetupError] = {}
         for fronts in (False, True):
-            group = [model.name for model in self.models if model.is_front == fronts]
+            group = [
+                model.name
+                for model in self.models
+                if model.is_front == fronts and model.name not in without
+            ]
             with ThreadPoolExecutor(max_workers=4) as pool:
-                failures = [reason for reason in pool.map(self._load_one, group) if reason]
-            if failures:
-                raise failures[0]
+                for name, failure in zip(group, pool.map(self._load_one, group), strict=True):
+                    if failure is not None:
+                        failures[name] = failure
+        return failures
 
     def _load_one(self, name: str) -> ServerSetupError | None:
         where = str(self.settings.repository / name)

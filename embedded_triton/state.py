@@ -8,6 +8,7 @@ from pathlib import Path
 from contract.process_state import process_start, read_json_file, write_json_file
 
 STATE_FILE = "state.json"
+VERDICT_FILE = "verdict.json"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ServerState:
     grpc_url: str
     metrics_url: str
     log_file: str
+    supervisor_url: str = ""
 
     def is_alive(self) -> bool:
         return process_start(self.pid) == self.pid_started
@@ -43,3 +45,17 @@ def read_state(folder: Path) -> ServerState | None:
 
 def remove_state(folder: Path) -> None:
     (folder / STATE_FILE).unlink(missing_ok=True)
+
+
+def write_verdict(folder: Path, reason: str) -> None:
+    """Why the supervisor gave the server up: nobody may have seen it exit."""
+    write_json_file(folder / VERDICT_FILE, {"reason": reason})
+
+
+def read_verdict(folder: Path) -> str | None:
+    reason = (read_json_file(folder / VERDICT_FILE) or {}).get("reason")
+    return None if reason is None else str(reason)
+
+
+def remove_verdict(folder: Path) -> None:
+    (folder / VERDICT_FILE).unlink(missing_ok=True)

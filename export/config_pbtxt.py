@@ -24,7 +24,6 @@ THREADS_PER_INSTANCE = 1
 # No queue delay anywhere, and never one instance alone: with either, the 2.51 server now and then
 # leaves a request waiting for 500 ms until the next one arrives. Requests still batch while the
 # instances are busy.
-MAX_QUEUE_SIZE = 1024
 VERSIONS_SERVED = 2
 WARMUP_LENGTH = 16
 
@@ -73,7 +72,7 @@ def graph_config(
         # Without a kind Triton puts the ONNX Runtime backend on whatever it finds.
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
     if config.max_batch_size > 0:
-        _batching(config)
+        _batching(config, graph.max_queue_size)
     _warm_up(config, graph)
     return _finished(config, labels)
 
@@ -83,7 +82,7 @@ def front_config(front: Front, labels: tuple[str, ...]) -> ModelConfig:
     config = _base(front.triton_name, front, labels)
     config.backend = "python"
     config.default_model_filename = "model.py"
-    _batching(config)
+    _batching(config, front.max_queue_size)
     return _finished(config, labels)
 
 
@@ -121,10 +120,10 @@ def _batch_axis_into_dims(config: pb.ModelConfig) -> None:
         tensor.dims.insert(0, -1)
 
 
-def _batching(config: pb.ModelConfig) -> None:
+def _batching(config: pb.ModelConfig, max_queue_size: int) -> None:
     batching = config.dynamic_batching
     batching.preferred_batch_size.append(config.max_batch_size)
-    batching.default_queue_policy.max_queue_size = MAX_QUEUE_SIZE
+    batching.default_queue_policy.max_queue_size = max_queue_size
 
 
 def _warm_up(config: pb.ModelConfig, graph: Graph) -> None:

@@ -93,7 +93,7 @@ class TritonPythonModel:
         try:
             answers: Any = iter(self._front.answer(good, wanted) if good else ())
         except _ClassifierError as failure:
-            answers = iter([failure.error] * len(good))
+            answers = iter([failure] * len(good))
         self._metrics.update_soon()
         return [
             self._respond(names, next(answers) if isinstance(inputs, dict) else inputs)
@@ -118,7 +118,9 @@ class TritonPythonModel:
         return inputs
 
     def _respond(self, requested: frozenset[str], answer: Any) -> Any:
-        if isinstance(answer, Exception):  # FrontError: the request's own fault
+        if isinstance(answer, _ClassifierError):
+            answer = pb_utils.TritonError(answer.message, answer.code)
+        elif isinstance(answer, Exception):  # FrontError: the request's own fault
             answer = pb_utils.TritonError(str(answer), pb_utils.TritonError.INVALID_ARG)
         if isinstance(answer, pb_utils.TritonError):
             return pb_utils.InferenceResponse(output_tensors=[], error=answer)
@@ -241,8 +243,13 @@ class _TextMetrics:
 
 
 class _ClassifierError(Exception):
-    """The classifier refused a chunk; its own error (overloaded, not ready …) is passed on."""
+    """The classifier refused a chunk; its own error (overloaded, not ready …) is passed on.
+
+    Copied: Triton's object lies in the answer's shared memory. Handed on itself, and to several
+    requests, it kills tritonserver (2.51, signal 11).
+    """
 
     def __init__(self, error: Any) -> None:
         super().__init__(error.message())
-        self.error = error
+        self.message = error.message()
+        self.code = error.code()

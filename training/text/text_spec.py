@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
-from contract.manifest import Front, Graph, Manifest, Tensor, Tolerance
+from contract.manifest import MAX_QUEUE_SIZE, Front, Graph, Manifest, Tensor, Tolerance
 from training.artifact import Artifact
 from training.spec import Arrays, Decisions, Padding
 from training.text.text_batch import MaskedTokenizer
@@ -55,6 +55,7 @@ def text_front(
     *,
     optional_inputs: tuple[Tensor, ...] = (),
     max_batch_size: int = 256,
+    max_queue_size: int = MAX_QUEUE_SIZE,
 ) -> Front:
     """The front that reads ``text`` (and ``optional_inputs``) and answers ``outputs``."""
     return Front(
@@ -62,6 +63,7 @@ def text_front(
         inputs=(Tensor(name="text", dtype="BYTES", dims=(1,), unit="UTF-8"), *optional_inputs),
         outputs=outputs,
         max_batch_size=max_batch_size,
+        max_queue_size=max_queue_size,
         module=module,
         modules=FRONT_MODULES,
         files=("tokenizer.json",),

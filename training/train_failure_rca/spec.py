@@ -48,6 +48,8 @@ def front_of(preset: str) -> Front:
         ),
         # One log is up to 64 windows: a few of them are a batch.
         max_batch_size=16,
+        # A log takes a third of a second: more of them would wait for longer than 10 s.
+        max_queue_size=32,
     )
     return front.model_copy(
         update={"modules": (*front.modules, *(f"training.train_failure_rca.{m}" for m in READER))}

@@ -14,14 +14,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
 _CUDA = "CUDAExecutionProvider"
 _LEVELS = {
-    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    -1: "ORT_ENABLE_BASIC",
+    1: "ORT_ENABLE_EXTENDED",
+    2: "ORT_DISABLE_ALL",
 }
 _TRITON_TYPES = {
     "tensor(float)": "TYPE_FP32",
@@ -50,6 +49,8 @@ def _providers(args):
     """CUDA first where an instance asks for a GPU: never instead of it the CPU, without a word."""
     if args["model_instance_kind"] != "GPU":
         return ["CPUExecutionProvider"]
+    import onnxruntime as ort
+
     if _CUDA not in ort.get_available_providers():
         raise pb_utils.TritonModelException(
             "instance kind GPU asked for, but this server's ONNX Runtime has no CUDA: use the"
@@ -61,13 +62,18 @@ def _providers(args):
 def _session(path, config, providers=("CPUExecutionProvider",)):
     if not path.is_file():
         raise pb_utils.TritonModelException(f"no model file {path}")
+    # Late: Triton starts a process only to ask for the config, which most models have complete.
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = _option(config, "intra_op_thread_count", 0)
     options.inter_op_num_threads = _option(config, "inter_op_thread_count", 0)
     if _option(config, "execution_mode", 0) == 1:
         options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0) or 0)
-    options.graph_optimization_level = _LEVELS.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    options.graph_optimization_level = getattr(
+        ort.GraphOptimizationLevel, _LEVELS.get(level, "ORT_ENABLE_ALL")
+    )
     if _option(config, "enable_mem_arena", 1) == 0:
         options.enable_cpu_mem_arena = False
     if _option(config, "enable_mem_pattern", 1) == 0:

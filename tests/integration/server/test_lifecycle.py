@@ -60,11 +60,13 @@ def _nothing_left(tmp_path: Path) -> Iterator[None]:
             continue
 
 
-def start(root: Path, run_folder: Path, venv: Path, repository: Path) -> subprocess.Popen[str]:
+def start(
+    root: Path, run_folder: Path, venv: Path, repository: Path, *words: str
+) -> subprocess.Popen[str]:
     """``up`` in the foreground, once it serves."""
     command = [sys.executable, "-m", "embedded_triton", f"--run-folder={run_folder}"]
     process = subprocess.Popen(
-        [*command, f"--venv={venv}", "up", f"--repository={repository}", *PORTS],
+        [*command, f"--venv={venv}", "up", f"--repository={repository}", *PORTS, *words],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -115,7 +117,7 @@ def test_a_killed_guard_takes_the_server_with_it(
     tmp_path: Path, repository: Path, venv: Path, repository_root: Path
 ) -> None:
     run = tmp_path / "run"
-    process = start(repository_root, run, venv, repository)
+    process = start(repository_root, run, venv, repository, "--no-supervisor")
     server = json.loads((run / "state.json").read_text())["server_pid"]
     guard = int(Path(f"/proc/{server}/stat").read_text().rsplit(")", 1)[1].split()[1])
     os.kill(guard, signal.SIGKILL)
