@@ -38,7 +38,8 @@ def test_cmdb_lost(way: Any, seconds: float, tmp_path: Path, promise: Promise) -
                 "interval": 1,
                 "timeout": 2,
                 "fields": {"name": "name", "address": "address"},
-            }
+            },
+            "assignments": [{"run": ["disk"]}],
         }
         with CmdbDiscovery(tmp_path, settings, 5535) as discovery:
             wait_until(lambda: discovery.get("/sd").status_code == 200, seconds=10)
@@ -73,16 +74,17 @@ def test_cmdb_lost(way: Any, seconds: float, tmp_path: Path, promise: Promise) -
 def test_scripts_hang(tmp_path: Path, promise: Promise) -> None:
     switch = tmp_path / "hang"
     script = tmp_path / "script.sh"
-    script.write_text(f"[ -e {switch} ] && sleep 300\necho 'disk_ok 1'\n")
-    given = {"script_type": "shell", "script_path": str(script), "timeout": 2}
-    with ScriptExporter(tmp_path, {f"disk{n}": given for n in range(4)}) as exporter:
+    script.write_text(f'[ -e {switch} ] && sleep 300\necho "disk_ok{{disk=\\"$1\\"}} 1"\n')
+    given = {"script_type": "shell", "script_path": str(script), "timeout": 2, "max_age": 6}
+    collectors = {f"disk{n}": {**given, "args": [str(n)]} for n in range(4)}
+    with ScriptExporter(tmp_path, collectors) as exporter:
         assert exporter.pid is not None
 
         def ok() -> int:
             lines = exporter.get().text.splitlines()
             return sum(line.startswith("disk_ok") and line.endswith(" 1") for line in lines)
 
-        wait_until(lambda: ok() == 4, seconds=20, what=exporter.get().text)
+        wait_until(lambda: ok() == 4, seconds=20, what="all scripts run well")
         before = size_of(exporter.pid)
         switch.touch()
         with SteadyAsker(lambda _: exporter.get()) as asker:
@@ -93,7 +95,7 @@ def test_scripts_hang(tmp_path: Path, promise: Promise) -> None:
         wait_until(lambda: ok() == 4, seconds=30, what="right again")
         took = time.monotonic() - ended
         assert all(one.answer.status_code == 200 and one.seconds < 2.0 for one in asker.asked)
-        assert during == 0, "old values were shown as new ones"
+        assert during == 0, "older than max_age"
         after = size_of(exporter.pid)
         assert after.threads <= before.threads + 4
         assert after.descriptors <= before.descriptors + 8

@@ -29,7 +29,7 @@ from tests.integration.faults.services.conftest import (
 DEADLINE_SECONDS = 3.0
 RECOVERY_SECONDS = 3.0
 # Whoever asks may be scheduled late; the service's part is far below.
-GRACE_SECONDS = 1.0
+GRACE_SECONDS = 1.5
 Question = tuple[str, str, dict[str, Any]]
 QUESTIONS: list[Question] = [
     *(("log_anomaly", "/v1/logs", {"lines": [line, f"{n} {line}"]})
@@ -55,7 +55,7 @@ class Caller:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        limits = httpx.Limits(max_connections=99)
+        limits = httpx.Limits(max_connections=200)
         self.http = httpx.Client(timeout=90, trust_env=False, limits=limits)
         self.expected = [self.http.post(self._url(q), json=q[2]) for q in QUESTIONS]
         assert {answer.status_code for answer in self.expected} == {200}
@@ -69,7 +69,7 @@ class Caller:
         headers = {} if number % 3 == 0 else {"x-request-timeout": str(DEADLINE_SECONDS)}
         return self.http.post(self._url(question), json=question[2], headers=headers)
 
-    def check(self, asked: list[Asked]) -> Counter[str]:
+    def check(self, asked: list[Asked], grace_seconds: float) -> Counter[str]:
         """Right, or refused as the contract says, and in time; how often each."""
         seen: Counter[str] = Counter()
         for one in asked:
@@ -77,7 +77,7 @@ class Caller:
             answer: httpx.Response = one.answer
             seen[str(answer.status_code)] += 1
             if one.number % 3:
-                assert one.seconds < DEADLINE_SECONDS + GRACE_SECONDS, (one, answer.text)
+                assert one.seconds < DEADLINE_SECONDS + grace_seconds, (one, answer.text)
             if answer.status_code == 200:
                 assert same(answer.json(), self.expected[one.number % len(QUESTIONS)].json())
                 continue
@@ -153,7 +153,7 @@ def test_network_lost(
                 triton_proxy.set("pass")
             ended = time.monotonic()
             recovery = caller.recovered_after(ended, asker)
-        seen = caller.check(asker.asked)
+        seen = caller.check(asker.asked, promise.limit_seconds(GRACE_SECONDS))
         during = [one for one in asker.since(began) if one.began < ended]
         assert len(during) >= 4 * seconds
         wait_until(lambda: set(caller.ready().values()) == {200}, seconds=15, what="ready")
@@ -163,7 +163,7 @@ def test_network_lost(
 
 
 @pytest.mark.promise(
-    fault="gateway: the network flaps every second, five times over",
+    fault="gateway: six outages in a row",
     promise="memory, descriptors and threads as before",
 )
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_outages_in_a_row_cost_nothing(
                 asker.burst(20)
                 triton_proxy.cut(way, 5.0)  # type: ignore[arg-type]
                 caller.recovered_after(time.monotonic(), asker)
-            caller.check(asker.asked)
+            caller.check(asker.asked, promise.limit_seconds(GRACE_SECONDS))
             time.sleep(2.0)
             sizes.append(size_of(gateway.process.pid))
         first, last = sizes[0], sizes[-1]
@@ -203,7 +203,7 @@ def test_server_killed(mortal_server: MortalServer, tmp_path: Path, promise: Pro
             assert set(caller.ready().values()) == {503}
             mortal_server.start()
             recovery = caller.recovered_after(time.monotonic(), asker)
-        seen = caller.check(asker.asked)
+        seen = caller.check(asker.asked, promise.limit_seconds(GRACE_SECONDS))
         promise.measured(f"{summary(seen)}; back {recovery:.1f} s after the server")
         assert recovery < promise.limit_seconds(RECOVERY_SECONDS)
 
