@@ -55,7 +55,7 @@ class Caller:
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        limits = httpx.Limits(max_connections=200)
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=8)
         self.http = httpx.Client(timeout=90, trust_env=False, limits=limits)
         self.expected = [self.http.post(self._url(q), json=q[2]) for q in QUESTIONS]
         assert {answer.status_code for answer in self.expected} == {200}
@@ -159,7 +159,8 @@ def test_network_lost(
         wait_until(lambda: set(caller.ready().values()) == {200}, seconds=15, what="ready")
         promise.measured(f"{way} {seconds:g} s: {summary(seen)}; back {recovery:.1f} s after")
         limit = RECOVERY_SECONDS + (20 if way in ("black_hole",) and seconds < 20 else 0)
-        assert recovery < promise.limit_seconds(limit)
+        # Without pings on the connection it would be the 60 s of the callers that wait longest.
+        assert recovery < min(promise.limit_seconds(limit), 50.0)
 
 
 @pytest.mark.promise(

@@ -48,7 +48,7 @@ class Desk:
         self.service = service
         self._engine = sa.create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
         self._server = server
-        limits = httpx.Limits(max_connections=200)
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=8)
         self.http = httpx.Client(base_url=service.url, timeout=90, limits=limits, trust_env=False)
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class Shipper:
 
     def __init__(self, pipeline: PipelineProcess, server: EmbeddedServer) -> None:
         self.pipeline = pipeline
-        limits = httpx.Limits(max_connections=200)
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=8)
         self.http = httpx.Client(base_url=pipeline.url, timeout=60, limits=limits, trust_env=False)
         self._server = server
 
