@@ -282,7 +282,7 @@ def test_outages_in_a_row_cost_nothing(
         shipper = Shipper(pipeline, tiny_server)
         asked: list[Asked] = []
         sizes = []
-        for way in ("refuse", "black_hole", "reset", "stall", "refuse", "black_hole"):
+        for way in ("black_hole", "refuse", "reset", "stall", "refuse", "black_hole"):
             with SteadyAsker(shipper.ask, _number=len(asked)) as asker:
                 asker.burst(40)
                 triton_proxy.cut(way, 5.0)  # type: ignore[arg-type]
