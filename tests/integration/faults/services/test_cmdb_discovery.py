@@ -26,7 +26,7 @@ AGE = "cmdb_discovery_answer_age_seconds"
 )
 @pytest.mark.parametrize(
     ("way", "seconds"),
-    [("black_hole", SHORT_SECONDS), *(long(way, LONG_SECONDS) for way in (*WAYS, "flap"))],
+    [long("black_hole", SHORT_SECONDS), *(long(way, LONG_SECONDS) for way in (*WAYS, "flap"))],
 )
 def test_cmdb_lost(way: Any, seconds: float, tmp_path: Path, promise: Promise) -> None:
     hosts = [{"name": f"gpu-{n}", "address": f"10.0.0.{n}"} for n in range(50)]

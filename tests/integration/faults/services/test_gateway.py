@@ -133,7 +133,11 @@ def summary(seen: Counter[str]) -> str:
 )
 @pytest.mark.parametrize(
     ("way", "seconds"),
-    [("black_hole", SHORT_SECONDS), *(long(way, LONG_SECONDS) for way in (*WAYS, "flap"))],
+    [
+        ("refuse", SHORT_SECONDS),
+        long("black_hole", SHORT_SECONDS),
+        *(long(way, LONG_SECONDS) for way in (*WAYS, "flap")),
+    ],
 )
 def test_network_lost(
     way: Any, seconds: float, triton_proxy: FaultProxy, tmp_path: Path, promise: Promise
@@ -214,6 +218,7 @@ def test_server_killed(mortal_server: MortalServer, tmp_path: Path, promise: Pro
     fault="gateway: SIGTERM while its server says nothing",
     promise="ends within its drain of 3 s and 5 s more, everybody answered",
 )
+@pytest.mark.slow
 def test_sigterm_in_a_black_hole(
     triton_proxy: FaultProxy, tmp_path: Path, promise: Promise
 ) -> None:
@@ -246,7 +251,8 @@ def test_sigterm_in_a_black_hole(
     fault="gateway: its Prometheus, or its server's description, never comes or trickles in",
     promise="the caller's deadline of 2 s holds",
 )
-@pytest.mark.parametrize("way", ["black_hole", long("slow"), long("stall")])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["black_hole", "slow", "stall"])
 def test_the_callers_deadline_holds_everywhere(
     way: Any, triton_proxy: FaultProxy, tmp_path: Path, promise: Promise
 ) -> None:

@@ -188,7 +188,7 @@ def test_database_lost(
 )
 @pytest.mark.parametrize(
     ("way", "seconds"),
-    [("refuse", SHORT_SECONDS), *(long(way, LONG_SECONDS) for way in (*WAYS, "flap"))],
+    [long("refuse", SHORT_SECONDS), *(long(way, LONG_SECONDS) for way in (*WAYS, "flap"))],
 )
 def test_server_lost(
     way: Any,

@@ -217,7 +217,10 @@ def test_stand_in_elasticsearch_lost(
 )
 @pytest.mark.parametrize(
     ("way", "seconds"),
-    [("black_hole", 6.0), *(long(way, LONG_SECONDS) for way in ("refuse", "slow", "black_hole"))],
+    [
+        long("black_hole", 6.0),
+        *(long(way, LONG_SECONDS) for way in ("refuse", "slow", "black_hole")),
+    ],
 )
 def test_alertmanager_lost(
     way: Any, seconds: float, tiny_server: EmbeddedServer, tmp_path: Path, promise: Promise

@@ -38,7 +38,7 @@ class Inbox(Endpoint):
 )
 @pytest.mark.parametrize(
     ("way", "seconds"),
-    [("refuse", SHORT_SECONDS), *(long(way, LONG_SECONDS) for way in (*WAYS, "flap"))],
+    [long("refuse", SHORT_SECONDS), *(long(way, LONG_SECONDS) for way in (*WAYS, "flap"))],
 )
 def test_receiver_lost(way: Any, seconds: float, tmp_path: Path, promise: Promise) -> None:
     with Inbox() as inbox, FaultProxy(inbox.target) as proxy:
