@@ -8,6 +8,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RULES := -m services forecast_loop rules --config deploy/prometheus/forecast_loop.toml \
 	--output deploy/prometheus/rules
+DASHBOARDS := -m services dashboards --config deploy/prometheus/forecast_loop.toml \
+	--output deploy/grafana/dashboards
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 REQUIREMENTS := $(filter-out requirements/gpu.txt, $(wildcard requirements/*.txt))
 MODEL ?= all
@@ -28,6 +30,7 @@ $(VENV)/.ready: $(REQUIREMENTS) pyproject.toml
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/torch.txt
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements.txt
 	@$(PIP_INSTALL) --no-deps -r requirements/encoder.txt
+	@$(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/schemas -r requirements/kserve.txt
 	@$(PIP_INSTALL) --no-deps -e .
 	@touch $@
 
@@ -42,27 +45,31 @@ demo: setup  ## train, export, prove, publish, serve and ask all three models; p
 test: setup test-servers lint unit parity-tests integration  ## every check that CI runs
 
 lint: setup
-	@echo "== ruff, mypy, import-linter, drift of config.pbtxt and of the alerting rules"
+	@echo "== ruff, mypy, import-linter, drift of config.pbtxt, alerting rules and dashboards"
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 	@$(PY) -m export config --check
 	@$(PY) $(RULES) --check
+	@$(PY) $(DASHBOARDS) --check
 
 test-servers:
 	@bash requirements/test_servers.sh
+
+test-engine:
+	@bash requirements/test_engine.sh
 
 unit: setup
 	@$(PY) -m pytest tests/unit -q -n 2 --dist loadgroup
 
 parity-tests: setup
-	@$(PY) -m pytest tests/parity -q -m "not slow"
+	@$(PY) -m pytest tests/parity -q -m "not slow" -n 2 --dist loadgroup
 
 integration: setup
-	@$(PY) -m pytest tests/integration tests/load -q -m "not slow"
+	@$(PY) -m pytest tests/integration tests/load -q -m "not slow" -n 2 --dist loadgroup
 
-slow: setup test-servers  ## what takes longer than CI allows
+slow: setup test-servers test-engine  ## what takes longer than CI allows
 	@$(PIP_INSTALL) -c requirements/constraints.txt -r requirements/distributed.txt
 	@$(PY) -m pytest tests -q -m slow
 
@@ -87,6 +94,9 @@ corpus: setup  ## run every failing program again; rewrites the provoked part of
 rules: setup  ## alerting rules from deploy/prometheus/forecast_loop.toml
 	@$(PY) $(RULES)
 
+dashboards: setup  ## Grafana's dashboards from services/dashboards and deploy/prometheus/forecast_loop.toml
+	@$(PY) $(DASHBOARDS)
+
 up: setup  ## start tritonserver on 127.0.0.1:9000 (HTTP), 9001 (gRPC), 9002 (metrics), and the three APIs on :8001 :8002 :8003
 	@$(PY) -m embedded_triton up --detach
 	@$(PY) -m services gateway all --no-tokens --detach
@@ -102,7 +112,10 @@ gpu: setup  ## swap onnxruntime for onnxruntime-gpu in .venv (never both)
 	@$(PY) -m pip uninstall --quiet --yes onnxruntime
 	@$(PIP_INSTALL) -r requirements/gpu.txt
 
+gpu-proof: setup  ## parity, speed and the card's ceilings on this machine's GPU; without one, says so
+	@$(PY) -m loadtest gpu-proof
+
 clean:  ## remove what is generated, but neither environments nor runs nor published versions
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules test-servers up down status gpu clean
+.PHONY: help setup demo test lint unit parity-tests integration slow train export parity selftest compare corpus rules dashboards test-servers test-engine up down status gpu gpu-proof clean

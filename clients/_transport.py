@@ -401,5 +401,8 @@ def _grpc_arguments(url: str, triton: Any) -> dict[str, Any]:
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.ping_timeout_ms", 10_000),
+            # Where a name stands for several servers (a headless service) requests go round
+            # them; one connection would pin them all to one.
+            ("grpc.lb_policy_name", "round_robin"),
         ],
     }

@@ -19,7 +19,7 @@ from clients.forecast import MetricForecastClient
 from clients.logs import LogAnomalyClient
 from clients.policy import CallPolicy
 from clients.results import Diagnosis
-from clients.server import ModelState, ModelStatistics, ServerClient
+from clients.server import ModelState, ModelStatistics, ServerClient, not_ready
 from clients.table import GREEN, RED, YELLOW, render
 from contract.errors import (
     DataFileError,
@@ -302,7 +302,16 @@ def _health(arguments: argparse.Namespace) -> int:
     else:
         rows = [[one.name, one.version, one.state, one.reason] for one in states]
         print(render(["model", "version", "state", "reason"], rows, colours=_state_colours()))
-    return 0 if any(one.is_ready for one in states) else ServerUnavailableError.exit_code
+    return _readiness(states)
+
+
+def _readiness(states: list[ModelState]) -> int:
+    """Exit code: 0 only where everything that the server should serve is ready."""
+    broken = not_ready(states)
+    if broken:
+        print(f"not ready: {', '.join(broken)}", file=sys.stderr)
+    healthy = not broken and any(one.is_ready for one in states)
+    return 0 if healthy else ServerUnavailableError.exit_code
 
 
 def _models(arguments: argparse.Namespace) -> int:
@@ -333,7 +342,7 @@ def _models(arguments: argparse.Namespace) -> int:
             )
     if not arguments.json:
         print(render([*header, "rows a batch"], rows, colours=_state_colours()))
-    return 0 if any(one.is_ready for one in states) else ServerUnavailableError.exit_code
+    return _readiness(states)
 
 
 def _model_record(state: ModelState, statistics: ModelStatistics | None) -> dict[str, Any]:

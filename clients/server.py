@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,18 @@ class ModelState:
     @property
     def is_ready(self) -> bool:
         return self.state == "READY"
+
+    @property
+    def is_wanted(self) -> bool:
+        """Somebody asked the server to serve it: it was loaded, and not unloaded since."""
+        return self.is_ready or (bool(self.state) and self.reason != "unloaded")
+
+
+def not_ready(states: Iterable[ModelState]) -> list[str]:
+    """Models that the server should serve and has no ready version of."""
+    states = list(states)
+    ready = {one.name for one in states if one.is_ready}
+    return sorted({one.name for one in states if one.is_wanted} - ready)
 
 
 @dataclass(frozen=True)

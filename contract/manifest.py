@@ -6,7 +6,6 @@ the text fronts read labels and thresholds from it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +18,10 @@ from contract.errors import (
     HashMismatchError,
     LabelsMissingError,
 )
+from contract.proven_files import MANIFEST_FILE as MANIFEST_FILE
+from contract.proven_files import sha256_of as sha256_of
 
 SCHEMA_VERSION = 1
-MANIFEST_FILE = "manifest.json"
 
 TensorType = Literal["FP32", "FP16", "INT64", "INT32", "BOOL", "BYTES"]
 
@@ -145,15 +145,6 @@ class Manifest(_Frozen):
                 next_command=f"rerun: python -m training train {self.model}",
             )
         return self
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file, read in 1 MiB pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def read_manifest(folder: Path, *, verify_files: bool = True) -> Manifest:

@@ -14,10 +14,10 @@ from types import FrameType
 from contract.errors import PresageError, ServerError, ServerSetupError
 from contract.process_state import process_start
 from embedded_triton.canary import ask_canary
-from embedded_triton.environment import SERVER_VENV
+from embedded_triton.environment import SERVER_VENV, assemble_backends, inspect_environment
 from embedded_triton.http_control import HttpControl
 from embedded_triton.install import install
-from embedded_triton.server import EmbeddedServer, ServerSettings
+from embedded_triton.server import HOST, EmbeddedServer, ServerSettings
 from embedded_triton.state import (
     ServerState,
     read_state,
@@ -52,12 +52,22 @@ def _parser() -> argparse.ArgumentParser:
     installing.add_argument("--pytorch", action="store_true", help="also torch, for TorchScript")
     installing.add_argument("--openvino", action="store_true", help="also openvino, for its models")
     installing.set_defaults(run=_install)
+    backends = commands.add_parser("backends", help="assemble the folder of backends, for an image")
+    backends.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    backends.set_defaults(run=_backends)
     up = commands.add_parser("up", help="start tritonserver and load the repository")
     up.add_argument("--repository", type=Path, default=Path("model_repository"))
+    up.add_argument("--host", default=HOST, help="address to listen on (%(default)s)")
     up.add_argument("--http-port", type=int, default=9000, help="0 picks a free one")
     up.add_argument("--grpc-port", type=int, default=9001)
     up.add_argument("--metrics-port", type=int, default=9002)
     up.add_argument("--model", action="append", default=[], help="only these models")
+    up.add_argument(
+        "--backends", type=Path, metavar="FOLDER", help="assembled before (default: at each start)"
+    )
+    up.add_argument(
+        "--log-to-stderr", action="store_true", help="tritonserver's log, instead of a file"
+    )
     up.add_argument("--detach", action="store_true", help="return once every model answers")
     up.set_defaults(run=_up)
     status = commands.add_parser("status", help="ask every model; exit 0 when all answer")
@@ -70,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
 def _install(arguments: argparse.Namespace) -> int:
     fresh = install(arguments.venv, pytorch=arguments.pytorch, openvino=arguments.openvino)
     print(f"{arguments.venv}: {'installed' if fresh else 'already there'}")
+    return 0
+
+
+def _backends(arguments: argparse.Namespace) -> int:
+    folder = assemble_backends(inspect_environment(arguments.venv), arguments.output)
+    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return 0
 
 
@@ -95,12 +111,15 @@ def _serve(arguments: argparse.Namespace) -> int:
     server = EmbeddedServer(
         ServerSettings(
             repository=arguments.repository,
+            host=arguments.host,
             http_port=arguments.http_port,
             grpc_port=arguments.grpc_port,
             metrics_port=arguments.metrics_port,
             models=tuple(arguments.model),
             venv=arguments.venv,
             run_folder=arguments.run_folder,
+            backends=arguments.backends,
+            log_to_stderr=arguments.log_to_stderr,
         )
     )
     try:
@@ -110,7 +129,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         _print_up(state)
         while (code := server.poll()) is None:
             time.sleep(0.2)
-        print(f"error: tritonserver ended with {code}; log: {server.log_file}", file=sys.stderr)
+        print(f"error: tritonserver ended with {code}; log: {server.log_place}", file=sys.stderr)
         return ServerError.exit_code
     except _StopRequestedError:
         return 0
@@ -162,10 +181,13 @@ def _repeat(arguments: argparse.Namespace) -> list[str]:
         f"--venv={arguments.venv}",
         "up",
         f"--repository={arguments.repository}",
+        f"--host={arguments.host}",
         f"--http-port={arguments.http_port}",
         f"--grpc-port={arguments.grpc_port}",
         f"--metrics-port={arguments.metrics_port}",
         *(f"--model={name}" for name in arguments.model),
+        *([] if arguments.backends is None else [f"--backends={arguments.backends}"]),
+        *(["--log-to-stderr"] if arguments.log_to_stderr else []),
     ]
 
 

@@ -81,6 +81,8 @@ class ServerEnvironment:
         variables["LD_LIBRARY_PATH"] = ":".join(part for part in libraries if part)
         # One thread a model instance: more of them fight over the cores under concurrency.
         variables.setdefault("OMP_NUM_THREADS", "1")
+        # ONNX Runtime's wheels would tell their maker of each session.
+        variables.setdefault("ORT_DISABLE_TELEMETRY", "1")
         return variables
 
 

@@ -29,6 +29,7 @@ from embedded_triton.http_control import HttpControl
 from embedded_triton.repository import RepositoryModel, read_repository
 
 HOST = "127.0.0.1"
+_EVERY_INTERFACE = ("0.0.0.0", "")
 _GUARD = Path(__file__).with_name("guard.py")
 _STOP_SECONDS = 30.0
 _LOG_TAIL_LINES = 400
@@ -36,9 +37,15 @@ _LOG_TAIL_LINES = 400
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Ports of 0 are picked free ones. ``run_folder`` gets the backends and the log."""
+    """Ports of 0 are picked free ones. ``run_folder`` gets the backends and the log.
+
+    host: the address to listen on; anything but the loopback is open to whoever reaches it
+    backends: assembled before (``assemble_backends``), for a file system that cannot be written
+    log_to_stderr: tritonserver's log goes where ours goes, as a container's should
+    """
 
     repository: Path
+    host: str = HOST
     http_port: int = 9000
     grpc_port: int = 9001
     metrics_port: int = 9002
@@ -47,6 +54,8 @@ class ServerSettings:
     run_folder: Path = Path("build/embedded_triton")
     startup_timeout_seconds: float = 60.0
     extra_flags: tuple[str, ...] = ()
+    backends: Path | None = None
+    log_to_stderr: bool = False
 
 
 class EmbeddedServer:
@@ -82,6 +91,11 @@ class EmbeddedServer:
         return self.settings.run_folder / "tritonserver.log"
 
     @property
+    def log_place(self) -> str:
+        """Where a person finds tritonserver's log."""
+        return "stderr, above" if self.settings.log_to_stderr else str(self.log_file)
+
+    @property
     def control(self) -> HttpControl:
         return HttpControl(self.http_url)
 
@@ -100,9 +114,14 @@ class EmbeddedServer:
         if environment.openvino_version is None:
             _refuse_openvino(self.models)
         ports = _ports(settings)
-        self.http_url, self.grpc_url, self.metrics_url = (f"{HOST}:{port}" for port in ports)
+        host = HOST if settings.host in _EVERY_INTERFACE else settings.host
+        self.http_url, self.grpc_url, self.metrics_url = (f"{host}:{port}" for port in ports)
         settings.run_folder.mkdir(parents=True, exist_ok=True)
-        backends = assemble_backends(environment, settings.run_folder.absolute() / "backends")
+        backends = (
+            assemble_backends(environment, settings.run_folder.absolute() / "backends")
+            if settings.backends is None
+            else settings.backends.absolute()
+        )
         command = [
             str((environment.binaries / "bin" / "tritonserver").absolute()),
             f"--model-repository={settings.repository.absolute()}",
@@ -114,7 +133,7 @@ class EmbeddedServer:
             *(
                 f"--{kind}-{word}={value}"
                 for kind, port in zip(("http", "grpc", "metrics"), ports, strict=True)
-                for word, value in (("address", HOST), ("port", port))
+                for word, value in (("address", settings.host), ("port", port))
             ),
             *settings.extra_flags,
         ]
@@ -162,7 +181,12 @@ class EmbeddedServer:
         return "\n".join(text.splitlines()[-lines:])
 
     def _launch(self, command: list[str], variables: dict[str, str]) -> None:
-        with self.log_file.open("w", encoding="utf-8") as log:
+        with contextlib.ExitStack() as stack:
+            log = (
+                None
+                if self.settings.log_to_stderr
+                else stack.enter_context(self.log_file.open("w", encoding="utf-8"))
+            )
             self._guard = subprocess.Popen(
                 [sys.executable, str(_GUARD), str(os.getpid()), *command],
                 stdin=subprocess.PIPE,
@@ -185,13 +209,13 @@ class EmbeddedServer:
             if self.poll() is not None:
                 raise ServerSetupError(
                     "tritonserver ended while starting",
-                    where=str(self.log_file),
+                    where=self.log_place,
                     got=_last_error(self.log_tail(_LOG_TAIL_LINES)),
                 )
             if time.monotonic() > deadline:
                 raise ServerSetupError(
                     "tritonserver did not come up",
-                    where=str(self.log_file),
+                    where=self.log_place,
                     expected=f"live within {self.settings.startup_timeout_seconds:.0f} s",
                     got=_last_error(self.log_tail(_LOG_TAIL_LINES)),
                 )
@@ -215,7 +239,7 @@ class EmbeddedServer:
                 f"{name}: the model does not load",
                 where=where,
                 got=_one_line(error.got or str(error)),
-                next_command=f"mend or republish it; the whole log: {self.log_file}",
+                next_command=f"mend or republish it; the whole log: {self.log_place}",
             )
         reason = ask_canary(self.control, name)
         if reason is not None:
@@ -223,7 +247,7 @@ class EmbeddedServer:
                 f"{name}: loaded, but does not answer",
                 where=where,
                 got=_one_line(reason),
-                next_command=f"the whole log: {self.log_file}",
+                next_command=f"the whole log: {self.log_place}",
             )
         return None
 
@@ -257,12 +281,12 @@ def _ports(settings: ServerSettings) -> tuple[int, int, int]:
             # As tritonserver does: a port in TIME_WAIT is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port))
+                probe.bind((settings.host, port))
                 probe.listen()
             except OSError as error:
                 raise ServerSetupError(
                     f"port {port} is taken",
-                    where=f"{HOST}:{port}",
+                    where=f"{settings.host}:{port}",
                     got=error.strerror or str(error),
                     next_command="stop what listens there (python -m embedded_triton down, or"
                     f" ss -ltnp 'sport = :{port}'), or choose other ports: --http-port 0"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from contract.errors import InputError, LabelsMissingError
 from contract.manifest import MANIFEST_FILE, Front, Graph, Tolerance, sha256_of
+from contract.proven_files import REPORT_FILE as REPORT_FILE
+from contract.proven_files import sha256_of_json
 from export.target import CPU, Target
 from training.artifact import DEFAULT_ROOT, Artifact
 from training.spec import ModelSpec
@@ -17,7 +17,6 @@ from training.spec import ModelSpec
 Format = Literal["onnx", "torchscript"]
 MODEL_FILES: dict[Format, str] = {"onnx": "model.onnx", "torchscript": "model.pt"}
 TORCHSCRIPT_SUFFIX = "_torchscript"
-REPORT_FILE = "parity_report.json"
 JUNIT_FILE = "parity_junit.xml"
 GOLDEN_FILE = "golden_answers.npz"
 
@@ -76,12 +75,6 @@ class Candidate:
             "labels": sha256_of_json(manifest.labels),
             "thresholds": sha256_of_json(manifest.thresholds),
         }
-
-
-def sha256_of_json(value: object) -> str:
-    """sha256 of a value's canonical JSON: the same for the same value, however it was written."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def served_name(triton_name: str, served: Format) -> str:

@@ -12,20 +12,18 @@ from pathlib import Path
 
 from contract.errors import (
     ArtifactMissingError,
-    HashMismatchError,
     InputError,
     ParityError,
     PublishError,
     ServerError,
 )
-from contract.manifest import MANIFEST_FILE, Manifest, read_manifest, sha256_of
+from contract.manifest import Manifest, read_manifest
+from contract.proven_files import check_version
 from export.candidate import (
     GOLDEN_FILE,
-    MODEL_FILES,
     REPORT_FILE,
     TORCHSCRIPT_SUFFIX,
     Candidate,
-    sha256_of_json,
 )
 from export.golden_answers import disagreement
 from export.promote import Server
@@ -95,33 +93,15 @@ def find_published(place: str, repository: Path) -> Published:
 
 
 def require_hashes(published: Published) -> None:
-    """Every file in the folder is the one the report is bound to. Raises HashMismatchError."""
-    bound = published.report.files
-    found = {
-        name: sha256_of(published.folder / name)
-        for name in (*MODEL_FILES.values(), MANIFEST_FILE)
-        if (published.folder / name).is_file()
-    }
-    manifest = published.manifest
-    found["labels"] = sha256_of_json(manifest.labels)
-    found["thresholds"] = sha256_of_json(manifest.thresholds)
-    if manifest.front is not None:
-        front = published.repository / manifest.front.triton_name / published.folder.name
+    """Every file in the folder is the one the report is bound to, its front's files as well.
+
+    Raises HashMismatchError, ArtifactMissingError.
+    """
+    check_version(published.folder)
+    if published.manifest.front is not None:
+        front = published.repository / published.manifest.front.triton_name / published.folder.name
         if front.is_dir():
-            found |= {
-                name: sha256_of(front / name)
-                for name in manifest.front.files
-                if (front / name).is_file()
-            }
-    for name, sha256 in found.items():
-        if bound.get(name) != sha256:
-            raise HashMismatchError(
-                f"{published.triton_name}: {name} is not the one that was proven",
-                where=str(published.folder),
-                expected=f"sha256 {bound.get(name, 'none')[:12]}…",
-                got=f"{sha256[:12]}…",
-                next_command=f"python -m export {manifest.model}",
-            )
+            check_version(front)
 
 
 def verify(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from contract.errors import InputError, PresageError, ServerError
+from loadtest.gpu_proof.command import add_gpu_proof
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+
+    capacity = commands.add_parser("capacity", help="replicas for large loads, as measured")
+    capacity.set_defaults(run=_capacity)
 
     run = commands.add_parser("run", help="a bounded Locust run against the running server")
     _add_places(run)
@@ -100,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     through.add_argument("--seconds", type=float, default=3.0, help="of one side in one round")
     through.add_argument("--markdown", type=Path, default=Path("build/gateway.md"))
     through.set_defaults(run=_gateway)
+
+    add_gpu_proof(commands)
     return parser
 
 
@@ -138,6 +144,13 @@ def _address(url: str, scheme: str) -> str:
     if (separator and found != scheme) or ":" not in address or "/" in address.rstrip("/"):
         raise InputError("not a server URL", expected=f"{scheme}://host:port", got=repr(url))
     return address.rstrip("/")
+
+
+def _capacity(_arguments: argparse.Namespace) -> int:
+    from loadtest.capacity import capacity_table
+
+    print(capacity_table(), end="")
+    return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:

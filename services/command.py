@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from contract.errors import PresageError
+from services.dashboards.command import add_parser as add_dashboards
 from services.forecast_loop.command import add_parser as add_forecast_loop
 from services.forecast_loop.command import with_default_command as with_loop_default
 from services.gateway.command import add_parser as add_gateway
@@ -18,16 +19,7 @@ from services.web.command import add_parser as add_tokens
 
 def main(argv: list[str] | None = None) -> int:
     """Run one service and return its exit code (see contract.errors)."""
-    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
-    commands = parser.add_subparsers(dest="service", required=True)
-    add_forecast_loop(commands)
-    add_log_pipeline(commands)
-    add_gateway(commands)
-    add_notify(commands)
-    add_job_diagnosis(commands)
-    add_tokens(commands)
-    words = with_jobs_default(with_loop_default(sys.argv[1:] if argv is None else argv))
-    arguments = parser.parse_args(words)
+    arguments = parse_words(sys.argv[1:] if argv is None else argv)
     try:
         code: int = arguments.run(arguments)
         return code
@@ -37,3 +29,17 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def parse_words(argv: list[str]) -> argparse.Namespace:
+    """What a command line says. Ends the program, as argparse does, where it says nothing known."""
+    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
+    commands = parser.add_subparsers(dest="service", required=True)
+    add_forecast_loop(commands)
+    add_log_pipeline(commands)
+    add_gateway(commands)
+    add_notify(commands)
+    add_job_diagnosis(commands)
+    add_dashboards(commands)
+    add_tokens(commands)
+    return parser.parse_args(with_jobs_default(with_loop_default(argv)))

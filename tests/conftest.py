@@ -19,11 +19,19 @@ REPOSITORY_ROOT = TESTS.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folder sets the marker: tests/unit → unit, and so on."""
+    """The folder sets the marker: tests/unit → unit, and so on.
+
+    Where servers run, a folder's tests share them: they stay in one worker of xdist. Those that ask
+    for the trained chain, wherever they lie, share it too: it is trained once.
+    """
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        if folder in {"unit", "parity", "integration", "load"}:
-            item.add_marker(folder)
+        parts = item.path.relative_to(TESTS).parts
+        if parts[0] in {"unit", "parity", "integration", "load"}:
+            item.add_marker(parts[0])
+        if parts[0] in {"parity", "integration", "load"}:
+            asks_chain = "chain" in getattr(item, "fixturenames", ())
+            group = "chain" if asks_chain else "/".join(parts[:2])
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

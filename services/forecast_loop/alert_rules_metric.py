@@ -11,6 +11,8 @@ alerts join one to one and the dear part, a line through hours of points, is dra
 
 from __future__ import annotations
 
+import re
+
 from contract.errors import ConfigError
 from contract.metric_names import (
     HORIZON_LABEL,
@@ -100,7 +102,7 @@ class MetricRules:
     def _is_expression(self) -> bool:
         return self.query.selector is None
 
-    def _identified(self, source: str) -> str:
+    def identified(self, source: str) -> str:
         """One series per identity, under the labels that the forecasts carry."""
         return f"{self.worst} by ({', '.join(self.labels)}) ({source})"
 
@@ -111,11 +113,20 @@ class MetricRules:
                 source = f'label_replace({source}, "{exposed}", "$1", "{own}", "(.*)")'
         return source
 
+    def actual(self, matchers: str) -> str:
+        """What the forecasts speak of, narrowed to the series whose exposed labels match."""
+        if self._is_expression:
+            return self.identified(f"{self.selector}{{{matchers}}}")
+        # Under the names that the source has.
+        for own, exposed in zip(self.query.labels, self.labels, strict=True):
+            matchers = re.sub(rf"(^|,){exposed}(?==)", rf"\1{own}", matchers)
+        return self.identified(self._renamed(self.query.with_matcher(matchers)))
+
     def _of_source(self, source: str) -> str:
         """A recorded expression has the forecasts' label names already."""
-        return self._identified(source if self._is_expression else self._renamed(source))
+        return self.identified(source if self._is_expression else self._renamed(source))
 
-    def _fresh(self, horizon: str) -> str:
+    def fresh(self, horizon: str) -> str:
         return f'{recorded_name(self.query.metric, "fresh")}{{{HORIZON_LABEL}="{horizon}"}}'
 
     def _recorded(self) -> list[Rule]:
@@ -124,7 +135,7 @@ class MetricRules:
             found.append(
                 {
                     "record": recorded_name(query.metric, "value"),
-                    "expr": self._identified(self._renamed(query.with_matcher("").strip())),
+                    "expr": self.identified(self._renamed(query.with_matcher("").strip())),
                 }
             )
         window = f"{self.selector}[{query.linear_window}]"
@@ -166,7 +177,7 @@ class MetricRules:
         steps = seconds(self.query.linear_window) / self.query.step_seconds
         return max(3, min(self.query.min_points, int(_SHARE_OF_WINDOW * steps)))
 
-    def _confirmation(self) -> str:
+    def confirmation(self) -> str:
         """The series whose second witness is beyond the threshold as well."""
         query = self.query
         line = f"{self.line} {self.beyond} {query.threshold!r}"
@@ -181,14 +192,14 @@ class MetricRules:
 
     def _dual_confirmed(self) -> Rule:
         query = self.query
-        forecast = f"{self._fresh(self.horizon)} {self.beyond} {query.threshold!r}"
+        forecast = f"{self.fresh(self.horizon)} {self.beyond} {query.threshold!r}"
         beyond, beyond_zh = beyond_words(query)
         witness, witness_zh = witness_words(query)
         return {
             "alert": "ForecastDualConfirmed",
             # The line always stands there: it is recorded only for long, living series.
             "expr": (
-                f"{forecast}\nand {self.on}\n{self._confirmation()}"
+                f"{forecast}\nand {self.on}\n{self.confirmation()}"
                 + (f"\nand {self.on}\n{self.line}" if query.confirm != "line" else "")
             ),
             "for": duration(2 * self.loop.interval_seconds),
@@ -215,9 +226,9 @@ class MetricRules:
         return {
             "alert": "ForecastModelOnly",
             "expr": (
-                f"{self._fresh(self.horizon)} {self.beyond} {query.threshold!r}\n"
+                f"{self.fresh(self.horizon)} {self.beyond} {query.threshold!r}\n"
                 f"and {self.on}\n{self.line}\n"
-                f"unless {self.on}\n{self._confirmation()}"
+                f"unless {self.on}\n{self.confirmation()}"
             ),
             "for": duration(2 * self.loop.interval_seconds),
             "labels": {"severity": "info", METRIC_LABEL: query.metric},
@@ -236,7 +247,7 @@ class MetricRules:
         }
 
     def _residual(self) -> Rule:
-        query, fresh = self.query, self._fresh(RESIDUAL_HORIZON)
+        query, fresh = self.query, self.fresh(RESIDUAL_HORIZON)
         now = self._of_source(self.selector)
         sigma = (
             f"{RESIDUAL_SIGMA}"
@@ -277,7 +288,7 @@ class MetricRules:
             "alert": "ForecastStale",
             "expr": (
                 f"count(\n{self.line} > -Inf\nand {self.on}\n{old_enough}\n"
-                f"unless {self.on}\n{self._fresh(self.horizon)}\n) > 0"
+                f"unless {self.on}\n{self.fresh(self.horizon)}\n) > 0"
             ),
             "for": self.loop.interval,
             "labels": {"severity": "warning", METRIC_LABEL: query.metric},

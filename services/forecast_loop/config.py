@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -217,8 +218,8 @@ class LoopConfig(_Settings):
         return self
 
 
-def load_config(path: Path, **loop_settings: Any) -> LoopConfig:
-    """Read and check the settings; those of ``[loop]`` that are given here win over the file's.
+def load_config(path: Path, given: Mapping[str, Mapping[str, Any]] | None = None) -> LoopConfig:
+    """Read and check the settings; those that are given here, by table, win over the file's.
 
     Raises ConfigError: which setting, expected, got.
     """
@@ -226,5 +227,5 @@ def load_config(path: Path, **loop_settings: Any) -> LoopConfig:
         path,
         LoopConfig,
         example="deploy/prometheus/forecast_loop.toml",
-        given={"loop": loop_settings},
+        given=given,
     )

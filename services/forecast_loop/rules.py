@@ -17,6 +17,7 @@ from contract.errors import ConfigError
 from services.forecast_loop.alert_rules_loop import loop_rules
 from services.forecast_loop.alert_rules_metric import MetricRules, Rule, evaluation_interval
 from services.forecast_loop.config import LoopConfig, load_config
+from services.generated_files import GeneratedFiles
 
 LOOP_FILE = "ai_forecast_loop.yml"
 _COMMAND = "python -m services forecast_loop rules"
@@ -38,21 +39,15 @@ def run_rules(arguments: argparse.Namespace) -> int:
     """
     config, output = load_config(arguments.config), Path(arguments.output)
     wanted = rule_files(config)
+    files = GeneratedFiles(wanted, output, "*.yml", lambda text: text.startswith(_MARK))
     if arguments.check:
-        if wrong := drift(wanted, output):
-            raise ConfigError(
-                "rules are not what the settings say",
-                where=str(output),
-                got="; ".join(wrong),
-                next_command=f"{_COMMAND} --config {arguments.config} --output {output}",
-            )
+        files.check(
+            "rules are not what the settings say",
+            f"{_COMMAND} --config {arguments.config} --output {output}",
+        )
         print(f"{len(wanted)} rule files are what {arguments.config} says")
         return 0
-    output.mkdir(parents=True, exist_ok=True)
-    for name, text in wanted.items():
-        (output / name).write_text(text, encoding="utf-8")
-    for path in _left_over(wanted, output):
-        path.unlink()
+    for path in files.write():
         print(f"removed {path}: its metric is in the settings no more", file=sys.stderr)
     print(f"{len(wanted)} rule files in {output}")
     return 0
@@ -72,27 +67,6 @@ def rule_files(config: LoopConfig) -> dict[str, str]:
         )
     found[LOOP_FILE] = _file("ai_forecast_loop", config, loop_rules(config))
     return found
-
-
-def drift(wanted: dict[str, str], folder: Path) -> list[str]:
-    """What is missing, differs or is left over, by name; empty where all is well."""
-    wrong = []
-    for name, text in wanted.items():
-        path = folder / name
-        if not path.is_file():
-            wrong.append(f"{name} is missing")
-        elif path.read_text("utf-8") != text:
-            wrong.append(f"{name} differs")
-    return wrong + [f"{path.name} is left over" for path in _left_over(wanted, folder)]
-
-
-def _left_over(wanted: dict[str, str], folder: Path) -> list[Path]:
-    """Files of ours that no metric asks for; rules that somebody wrote by hand are not ours."""
-    return [
-        path
-        for path in sorted(folder.glob("*.yml"))
-        if path.name not in wanted and path.read_text("utf-8").startswith(_MARK)
-    ]
 
 
 def _file(group: str, config: LoopConfig, rules: list[Rule]) -> str:

@@ -87,6 +87,15 @@ class AcceptedLogs:
     def size_bytes(self) -> int:
         return sum(list(self._sizes.values()))
 
+    @property
+    def limit_bytes(self) -> int:
+        return self._limit_bytes
+
+    def oldest_received_at(self) -> datetime | None:
+        """Of those that wait and can be read."""
+        with self._lock:
+            return min((facts.received_at for facts in self._facts.values()), default=None)
+
     def ids(self) -> list[str]:
         """The oldest first."""
         return list(self._sizes)

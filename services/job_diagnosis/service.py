@@ -23,6 +23,7 @@ from services.job_diagnosis.evidence import Source
 from services.job_diagnosis.intake import Intake
 from services.job_diagnosis.node_events import NodeEvents
 from services.job_diagnosis.notices import NoticeSettings, make_notices
+from services.job_diagnosis.record import now_utc
 from services.job_diagnosis.results import ResultBook
 from services.job_diagnosis.settings import JobSettings
 from services.job_diagnosis.sources.file import FileSource
@@ -151,6 +152,12 @@ class JobService:
         forget_at = time.monotonic()
         while not self._stopped.wait(_GAUGE_SECONDS):
             self.telemetry.backlog({"accepted": len(self.accepted), **self.book.backlogs})
+            oldest = self.accepted.oldest_received_at()
+            self.telemetry.accepted(
+                self.accepted.size_bytes,
+                self.accepted.limit_bytes,
+                0.0 if oldest is None else (now_utc() - oldest).total_seconds(),
+            )
             if self.settings.retention_days and time.monotonic() >= forget_at:
                 forget_at = time.monotonic() + _FORGET_EVERY_SECONDS
                 try:

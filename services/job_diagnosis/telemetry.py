@@ -20,7 +20,7 @@ _SIZES = tuple(float(10**power) for power in range(3, 10))
 
 
 class Telemetry:
-    """Nodes and users that are too many share ``other``."""
+    """Clusters, nodes and users that are too many share ``other``."""
 
     def __init__(self) -> None:
         self.web = WebTelemetry(API)
@@ -37,6 +37,10 @@ class Telemetry:
             "answers_total", "Answered failures: diagnosed, replayed or accepted.", "kind"
         )
         self._causes = self._counter("causes_total", "Causes of diagnosed failures.", "cause")
+        self._by_cluster = BoundedCounter(
+            self._counter("cluster_causes_total", "Causes by cluster.", "cluster", "cause"),
+            _LARGEST_NAMES,
+        )
         self._by_node = BoundedCounter(
             self._counter("node_causes_total", "Causes by node.", "node", "cause"), _LARGEST_NAMES
         )
@@ -55,6 +59,13 @@ class Telemetry:
             "Waiting: accepted logs (count), results to be stored and told (bytes).",
             ("queue",),
             registry=self.web.registry,
+        )
+        self._accepted_bytes = self._gauge("accepted_bytes", "Of accepted logs that wait.")
+        self._accepted_limit = self._gauge(
+            "accepted_limit_bytes", "Beyond it failures are told to come again."
+        )
+        self._oldest = self._gauge(
+            "oldest_accepted_seconds", "Age of the oldest log that waits for its diagnosis."
         )
         for step in ("diagnose", "store", "announce"):
             self._lost.labels(step)
@@ -77,6 +88,8 @@ class Telemetry:
     def diagnosed(self, record: JobRecord) -> None:
         for cause in record.labels or (UNKNOWN if record.unknown else HEALTHY,):
             self._causes.labels(cause).inc()
+            if record.cluster:
+                self._by_cluster.add(1, record.cluster, cause, bounded=1)
             if record.node:
                 self._by_node.add(1, record.node, cause, bounded=1)
             if record.user:
@@ -94,6 +107,14 @@ class Telemetry:
     def backlog(self, sizes: Mapping[str, int]) -> None:
         for queue, size in sizes.items():
             self._backlog.labels(queue).set(size)
+
+    def accepted(self, size_bytes: int, limit_bytes: int, oldest_seconds: float) -> None:
+        self._accepted_bytes.set(size_bytes)
+        self._accepted_limit.set(limit_bytes)
+        self._oldest.set(oldest_seconds)
+
+    def _gauge(self, name: str, description: str) -> Gauge:
+        return Gauge(PREFIX + name, description, registry=self.web.registry)
 
     def _counter(self, name: str, description: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, description, labels, registry=self.web.registry)

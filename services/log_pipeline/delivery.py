@@ -203,6 +203,8 @@ class SpoolWorker(threading.Thread):
             self._spool.commit()
             self._delivery.telemetry.replayed(replayed)
             self.delivered += len(events)
+        # Silence is no lag: with nothing to deliver the clock goes on, too.
+        self._delivery.telemetry.delivered()
         self._delivery.telemetry.backlog(self._spool.backlog_bytes)
         return len(events)
 

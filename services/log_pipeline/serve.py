@@ -73,6 +73,8 @@ def serve(classifier: LineClassifier, settings: ServeSettings, outlets: OutletSe
     listener = _listen(settings.listen)
     spool = Spool(settings.spool, limit_bytes=settings.spool_limit_bytes, fsync=settings.fsync)
     telemetry, book = Telemetry(), TemplateBook()
+    telemetry.backlog_limit(settings.spool_limit_bytes)
+    telemetry.delivered()
     delivery = Delivery(
         classifier,
         outlets.outlets(),

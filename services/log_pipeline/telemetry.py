@@ -42,6 +42,13 @@ class Telemetry:
             "classifier_errors_total", "Times the server did not answer, each repeated.", "reason"
         )
         self._backlog = self._gauge("backlog_bytes", "Acknowledged and not delivered yet.")
+        self._backlog_limit = self._gauge(
+            "backlog_limit_bytes", "Beyond it shippers are told to come again."
+        )
+        self._delivered_at = self._gauge(
+            "last_delivery_timestamp_seconds",
+            "When lines were last delivered, or there were none to deliver, Unix time.",
+        )
         self._entries = self._gauge("cache_entries", "Remembered, by kind.", "kind")
         self._asked = self._gauge("asked", "Questions to the server since start.")
         self._masked = self._gauge("masked", "Lines whose key was not remembered, since start.")
@@ -80,6 +87,13 @@ class Telemetry:
 
     def backlog(self, size_bytes: int) -> None:
         self._backlog.set(size_bytes)
+
+    def backlog_limit(self, size_bytes: int) -> None:
+        self._backlog_limit.set(size_bytes)
+
+    def delivered(self) -> None:
+        """Now: nothing that was acknowledged before is waiting, or some of it went out."""
+        self._delivered_at.set_to_current_time()
 
     def classifier(self, classifier: LineClassifier) -> None:
         keys, forms = classifier.entries

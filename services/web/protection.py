@@ -84,6 +84,7 @@ class Protection:
         self.api = api
         self.telemetry = telemetry
         self.in_flight = InFlight(settings.in_flight)
+        self.telemetry.in_flight_limit.set(settings.in_flight)
         self.draining = False
         self.open_paths: frozenset[str] = frozenset()
         self.open_prefixes: tuple[str, ...] = ()

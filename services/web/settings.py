@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -12,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from contract.errors import ConfigError
 
 S = TypeVar("S", bound=BaseSettings)
+SECRETS_VARIABLE = "PRESAGE_SECRETS_DIR"
 
 
 class WebSettings(BaseSettings):
@@ -97,9 +99,22 @@ class WebSettings(BaseSettings):
 
 
 def load_settings(cls: type[S], given: dict[str, Any]) -> S:
-    """Raises ConfigError: which setting, and why."""
+    """Given values, over variables, over files of ``PRESAGE_SECRETS_DIR`` that are named like the
+    variables in lower case (``presage_jobs_database_url``): a password need not be in the
+    environment.
+
+    Raises ConfigError: which setting, and why.
+    """
+    secrets = os.environ.get(SECRETS_VARIABLE)
+    if secrets and not Path(secrets).is_dir():
+        raise ConfigError(
+            "no folder of secrets", where=SECRETS_VARIABLE, expected="a folder", got=secrets
+        )
     try:
-        return cls(**{name: value for name, value in given.items() if value is not None})
+        return cls(
+            _secrets_dir=secrets or None,
+            **{name: value for name, value in given.items() if value is not None},
+        )
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"

@@ -74,6 +74,12 @@ class WebTelemetry:
         self.in_flight = Gauge(
             PREFIX + "in_flight", "Requests being answered.", ("api",), registry=self.registry
         ).labels(api)
+        self.in_flight_limit = Gauge(
+            PREFIX + "in_flight_limit",
+            "Answered at a time; more are refused.",
+            ("api",),
+            registry=self.registry,
+        ).labels(api)
 
     def answered(self, method: str, route: str, status: int, seconds: float, reason: str) -> None:
         self._requests.labels(self.api, method, route, str(status)).inc()

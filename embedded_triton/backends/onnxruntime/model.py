@@ -1,4 +1,6 @@
-"""Stand-in for Triton's native ``onnxruntime`` backend: the same config.pbtxt, on CPU.
+"""Stand-in for Triton's native ``onnxruntime`` backend: the same config.pbtxt.
+
+On the CPU; on a GPU where an instance asks for one and the server's environment has CUDA.
 
 Runs inside Triton's Python stub (numpy < 2). Honours ``default_model_filename``, the thread,
 execution-mode and graph-level options, missing inputs and outputs (auto-complete), and batches the
@@ -15,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
+_CUDA = "CUDAExecutionProvider"
 _LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -43,7 +46,19 @@ def _option(config, key, default):
     return int(value) if value else default
 
 
-def _session(path, config):
+def _providers(args):
+    """CUDA first where an instance asks for a GPU: never instead of it the CPU, without a word."""
+    if args["model_instance_kind"] != "GPU":
+        return ["CPUExecutionProvider"]
+    if _CUDA not in ort.get_available_providers():
+        raise pb_utils.TritonModelException(
+            "instance kind GPU asked for, but this server's ONNX Runtime has no CUDA: use the"
+            " container, or install onnxruntime-gpu in its environment"
+        )
+    return [(_CUDA, {"device_id": int(args["model_instance_device_id"])}), "CPUExecutionProvider"]
+
+
+def _session(path, config, providers=("CPUExecutionProvider",)):
     if not path.is_file():
         raise pb_utils.TritonModelException(f"no model file {path}")
     options = ort.SessionOptions()
@@ -58,9 +73,15 @@ def _session(path, config):
     if _option(config, "enable_mem_pattern", 1) == 0:
         options.enable_mem_pattern = False
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # onnxruntime raises classes of its own binding
         raise pb_utils.TritonModelException(f"{path}: {error}") from error
+    wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    if session.get_providers()[0] != wanted:
+        raise pb_utils.TritonModelException(
+            f"{path}: ONNX Runtime fell back to {session.get_providers()[0]} from {wanted}"
+        )
+    return session
 
 
 class TritonPythonModel:
@@ -98,13 +119,9 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(
                 f"numpy {np.__version__} makes this server answer wrong data; install numpy<2"
             )
-        if args["model_instance_kind"] == "GPU":
-            raise pb_utils.TritonModelException(
-                "instance kind GPU asked for, but this server has none: use the container"
-            )
         config = json.loads(args["model_config"])
         path = _model_file(args["model_repository"], args["model_version"], config)
-        self.session = _session(path, config)
+        self.session = _session(path, config, _providers(args))
         self.batched = int(config.get("max_batch_size", 0)) > 0
         self.inputs = [tensor.name for tensor in self.session.get_inputs()]
         self.outputs = [tensor.name for tensor in self.session.get_outputs()]

@@ -1,4 +1,4 @@
-"""Stand-in for Triton's native ``pytorch`` (LibTorch) backend: the same config.pbtxt, on CPU.
+"""Stand-in for Triton's native ``pytorch`` (LibTorch) backend: the same config.pbtxt.
 
 Runs inside Triton's Python stub. Inputs are matched by the names of forward's arguments or by
 ``<name>__<index>``; outputs are ``<name>__<index>``, as the native backend requires.
@@ -31,10 +31,14 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(
                 f"numpy {np.__version__} makes this server answer wrong data; install numpy<2"
             )
+        self.device = "cpu"
         if args["model_instance_kind"] == "GPU":
-            raise pb_utils.TritonModelException(
-                "instance kind GPU asked for, but this server has none: use the container"
-            )
+            if not torch.cuda.is_available():
+                raise pb_utils.TritonModelException(
+                    "instance kind GPU asked for, but this server's torch has no CUDA: use the"
+                    " container, or install a CUDA build in its environment"
+                )
+            self.device = f"cuda:{args['model_instance_device_id']}"
         config = json.loads(args["model_config"])
         name = config.get("default_model_filename") or "model.pt"
         path = Path(args["model_repository"]) / str(args["model_version"]) / name
@@ -43,7 +47,7 @@ class TritonPythonModel:
         # 1 thread, not torch's default of all cores: several instances would fight over them.
         torch.set_num_threads(_option(config, "INTRA_OP_THREAD_COUNT", 1))
         try:
-            self.module = torch.jit.load(str(path), map_location="cpu").eval()
+            self.module = torch.jit.load(str(path), map_location=self.device).eval()
         except RuntimeError as error:
             raise pb_utils.TritonModelException(f"{path}: {error}") from error
         self.batched = int(config.get("max_batch_size", 0)) > 0
@@ -94,7 +98,7 @@ class TritonPythonModel:
                 else [torch.from_numpy(a.copy()) for a in rows[group[0]]]
             )
             with torch.inference_mode():
-                outputs = self.module(*feed)
+                outputs = self.module(*(tensor.to(self.device) for tensor in feed))
         except Exception as error:
             if len(group) > 1:
                 # One bad request must not take its neighbours with it.
@@ -106,7 +110,8 @@ class TritonPythonModel:
                 error=pb_utils.TritonError(f"pytorch: {reason}")
             )
             return
-        outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+        outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+        outputs = [tensor.cpu() for tensor in outputs]
         start = 0
         for i in group:
             stop = start + (rows[i][0].shape[0] if self.batched else 0)

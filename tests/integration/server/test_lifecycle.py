@@ -218,3 +218,30 @@ def test_a_missing_environment_says_install(
     )
     assert code == ServerSetupError.exit_code
     assert "python -m embedded_triton install" in message
+
+
+def test_an_image_starts_from_backends_assembled_before(
+    tmp_path: Path, repository: Path, venv: Path, repository_root: Path
+) -> None:
+    """Nothing but the state is written, and the log goes where a container's goes."""
+    run, backends = tmp_path / "run", tmp_path / "backends"
+    made = embedded_triton(repository_root, run, venv, "backends", f"--output={backends}")
+    assert "onnxruntime" in made.stdout, made.stderr
+    command = [sys.executable, "-m", "embedded_triton", f"--run-folder={run}", f"--venv={venv}"]
+    more = ["--log-to-stderr", "--host=127.0.0.2"]
+    process = subprocess.Popen(
+        [*command, "up", f"--repository={repository}", f"--backends={backends}", *PORTS, *more],
+        cwd=repository_root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert "http 127.0.0.2:" in line
+    assert embedded_triton(repository_root, run, venv, "status").returncode == 0
+    assert {path.name for path in run.iterdir()} == {"state.json"}
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0
+    assert "Started HTTPService at 127.0.0.2:" in log

@@ -18,7 +18,7 @@ from services.forecast_loop.rules import rule_files
 
 HERE = Path(__file__).parent
 DEPLOY = HERE.parents[2] / "deploy/prometheus"
-BY_HAND = {"script_exporter.yml"}
+BY_HAND = {"script_exporter.yml", "serving.yml", "services.yml"}
 """Rules that come from no settings."""
 _PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
 

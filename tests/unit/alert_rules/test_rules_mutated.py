@@ -10,6 +10,7 @@ from tests.unit.alert_rules.promtool import SUITES
 
 QUOTA, DISK, LOOP = "quota_group_use_ratio", "node_filesystem_avail_ratio", "ai_forecast_loop"
 SCRIPTS = "script_exporter"
+SERVING, SERVICES = "serving", "services"
 MODEL = 'ai_forecast:quota_group_use_ratio:fresh{horizon="12h"}'
 LINE = 'ai_forecast:quota_group_use_ratio:line{horizon="12h"}'
 
@@ -98,6 +99,94 @@ MUTATIONS = {
     "the job's own Xid": (SCRIPTS, "an Xid", ',origin!="application"', ""),
     "hanging for a moment": (SCRIPTS, "memory", "for: 5m", "for: 0s"),
     "one failure": (SCRIPTS, "the exporter", "for: 10m", "for: 0s"),
+    "a server that is down for a moment": (SERVING, "a:", "for: 2m", "for: 10m"),
+    "one of two is all": (
+        SERVING,
+        "a:",
+        'sum(up{job="triton"}) == 0',
+        'min(up{job="triton"}) == 0',
+    ),
+    "no target is well": (SERVING, "c:", ' or absent(up{job="triton"})', ""),
+    "anybody's absence": (SERVING, "c:", 'absent(up{job="triton"})', "absent(up)"),
+    "models of an hour ago": (SERVING, "d:", "} offset 30m)", "} offset 5m)"),
+    "a version on trial is missed": (SERVING, "d:", '{model!~".*__candidate"}', ""),
+    "a dead server's models": (SERVING, "d:", 'up{job="triton"} == 1', "up >= 0"),
+    "a long queue of a moment": (SERVING, "e:", "min_over_time(nv", "max_over_time(nv"),
+    "a queue of a few": (SERVING, "e:", "[5m]) > 32", "[5m]) > 2"),
+    "callers that give up are refused": (SERVING, "f:", '{reason="REJECTED"}', ""),
+    "refused once, told for ever": (SERVING, "f:", "[5m])) > 0", "[1h])) > 0"),
+    "callers that give up are errors": (SERVING, "g:", 'reason=~"BACKEND|OTHER"', 'reason!=""'),
+    "a tenth may fail": (SERVING, "g:", "> 0.01\n", "> 0.1\n"),
+    "versions that nobody compares": (SERVING, "h:", "< on (model)", "> on (model)"),
+    "a promotion is a difference": (SERVING, "h:", "for: 30m", "for: 1m"),
+    "not ready for a moment": (SERVING, "m:", "for: 2m", "for: 0s"),
+    "one canary": (SERVING, "m:", "canary_failures_total[5m]", "canary_failures_total[1h]"),
+    "two restarts": (SERVING, "n:", ">= 3", ">= 2"),
+    "the first restart is missed": (
+        *(SERVING, "n:"),
+        "presage_supervisor_restarts_total offset 30m",
+        "presage_supervisor_restarts_total",
+    ),
+    "given up, though it answers": (
+        SERVING,
+        "n:",
+        "and on (instance) presage_supervisor_ready == 0",
+        "",
+    ),
+    "any answer is a quick one": (SERVING, "i:", 'le="2.5"', 'le=~".*"'),
+    "the job service is an API": (SERVING, "i:", 'job="gateway"', 'job=~".+"'),
+    "the hour alone": (
+        *(SERVING, "i:"),
+        *(" and presage:api_slow:ratio_rate5m > 14.4 * 0.01", ""),
+    ),
+    "five minutes alone": (SERVING, "i:", "presage:api_slow:ratio_rate1h > 14.4 * 0.01 and ", ""),
+    "one slow answer in a hundred": (SERVING, "i:", "6 * 0.01", "0.5 * 0.01"),
+    "callers' errors are ours": (SERVING, "j:", 'status=~"5.."', 'status=~"[45].."'),
+    "errors of hours ago": (
+        *(SERVING, "j:"),
+        *(" and presage:api_errors:ratio_rate30m > 6 * 0.001", ""),
+    ),
+    "half full is saturated": (SERVING, "k:", "> 0.8", "> 0.05"),
+    "senseless questions are outages": (SERVING, "l:", "|server", "|server|input"),
+    "a full spool only": (SERVICES, "b:", "backlog_limit_bytes > 0.5", "backlog_limit_bytes > 0.9"),
+    "any spool": (SERVICES, "b:", "backlog_limit_bytes > 0.5", "backlog_limit_bytes > 0.3"),
+    "silence is lag": (SERVICES, "c:", "and presage_log_backlog_bytes > 0\n", "\n"),
+    "the first failure is missed": (
+        *(SERVICES, "d:"),
+        "(presage_log_outlet_errors_total unless presage_log_outlet_errors_total offset 10m)\n",
+        "(presage_log_outlet_errors_total unless presage_log_outlet_errors_total)\n",
+    ),
+    "one failure is told": (SERVICES, "d:", "for: 10m", "for: 1m"),
+    "five minutes are too long": (
+        SERVICES,
+        "e:",
+        "accepted_seconds > 600",
+        "accepted_seconds > 6000",
+    ),
+    "no room left only": (
+        SERVICES,
+        "e:",
+        "accepted_limit_bytes > 0.5",
+        "accepted_limit_bytes > 0.9",
+    ),
+    "any queue is the database's": (SERVICES, "f:", '{queue="results"}', ""),
+    "one waiting result": (SERVICES, "f:", "min_over_time(", "max_over_time("),
+    "set aside long ago": (
+        SERVICES,
+        "g:",
+        "increase(presage_jobs_set_aside_total[30m])",
+        "(presage_jobs_set_aside_total)",
+    ),
+    "a late notice is early": (SERVICES, "h:", "oldest_seconds > 900", "oldest_seconds > 9000"),
+    "given up for ever": (SERVICES, "h:", "unless presage_notify_given_up_total offset 1h", ""),
+    "given up and missed": (
+        *(SERVICES, "h:"),
+        "(presage_notify_given_up_total unless presage_notify_given_up_total offset 1h)\n",
+        "(presage_notify_given_up_total unless presage_notify_given_up_total)\n",
+    ),
+    "a month is too late": (SERVICES, "j:", "< 14 * 86400", "< 12 * 86400"),
+    "a moment without it": (SERVICES, "j:", "for: 2h", "for: 1m"),
+    "output of a day ago": (SERVICES, "i:", "> 3600", "> 86400"),
     "our own label names": ("per_series", "labels", '"horizon", "(.*)"', '"nothing", "(.*)"'),
     "job is the exporter's": (
         *("per_series", "labels"),

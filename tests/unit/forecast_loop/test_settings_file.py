@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from contract.errors import ConfigError
 from services.command import main
-from services.forecast_loop.command import with_default_command
+from services.forecast_loop.command import add_parser, command_config, with_default_command
 from services.forecast_loop.config import Query, load_config
 
 GOOD = """
@@ -38,9 +39,12 @@ def test_defaults(tmp_path: Path) -> None:
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD.replace("[loop]", '[loop]\npush_url = "http://one:9091"'))
     assert load_config(path).loop.push_url == "http://one:9091"
-    assert load_config(path, push_url="http://two:9091").loop.push_url == "http://two:9091"
+    assert (
+        load_config(path, {"loop": {"push_url": "http://two:9091"}}).loop.push_url
+        == "http://two:9091"
+    )
     with pytest.raises(ConfigError, match="push_url"):
-        load_config(path, push_url="two:9091")
+        load_config(path, {"loop": {"push_url": "two:9091"}})
 
 
 @pytest.mark.parametrize(
@@ -90,3 +94,26 @@ def test_run_is_the_default_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert with_default_command(["forecast_loop", "-h"]) == ["forecast_loop", "-h"]
     assert main(["forecast_loop", "--config", "/nonexistent.toml"]) == ConfigError.exit_code
     assert "start from deploy/prometheus/forecast_loop.toml" in capsys.readouterr().err
+
+
+def test_places_of_a_host_come_from_variables_and_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file of queries, from which the rules come, on every host."""
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    path = str(write(tmp_path, GOOD))
+    monkeypatch.setenv("PRESAGE_LOOP_TRITON_URL", "grpc://triton:8001")
+    monkeypatch.setenv("PRESAGE_LOOP_PROMETHEUS_URL", "http://prometheus:9090")
+    monkeypatch.setenv("PRESAGE_LOOP_LISTEN", "0.0.0.0:9108")
+    monkeypatch.setenv("PRESAGE_LOOP_STATE_FILE", "/var/lib/presage/state.npz")
+    words = ["forecast_loop", "run", "--config", path, "--prometheus-url", "http://flag:1"]
+    config = command_config(parser.parse_args([*words, "--push", "http://push:9091"]))
+    assert config.triton.url == "grpc://triton:8001"
+    assert config.prometheus.url == "http://flag:1"
+    assert config.loop.address == ("0.0.0.0", 9108)
+    assert config.loop.state_file == Path("/var/lib/presage/state.npz")
+    assert config.loop.push_url == "http://push:9091"
+    monkeypatch.setenv("PRESAGE_LOOP_LISTEN", "nowhere")
+    with pytest.raises(ConfigError, match=r"loop\.listen"):
+        command_config(parser.parse_args(words))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,21 @@ def test_a_disk_that_refuses_is_told(tmp_path: Path, make_log: MakeLog) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ServerSetupError, match="--spool"):
         AcceptedLogs(tmp_path / "file", limit_bytes=4_000)
+
+
+def test_the_oldest_that_waits_is_known_also_after_a_start(
+    tmp_path: Path, make_log: MakeLog
+) -> None:
+    accepted = AcceptedLogs(tmp_path, limit_bytes=1 << 20)
+    assert accepted.oldest_received_at() is None
+    logs = []
+    for minutes in (5, 9, 2):
+        log = make_log(f"job-{minutes}", b"line")
+        then = log.facts.received_at - timedelta(minutes=minutes)
+        logs.append(replace(log, facts=replace(log.facts, received_at=then)))
+        accepted.put(logs[-1])
+    again = AcceptedLogs(tmp_path, limit_bytes=1 << 20)
+    for known in (accepted, again):
+        assert known.oldest_received_at() == logs[1].facts.received_at
+    again.done(logs[1].facts.result_id)
+    assert again.oldest_received_at() == logs[0].facts.received_at

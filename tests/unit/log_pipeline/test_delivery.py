@@ -72,3 +72,29 @@ def test_another_program_s_bytes_in_the_spool_are_counted(
     assert 'presage_log_odd_lines_total{reason="spool"} 3.0' in (
         worker._delivery.telemetry.render().decode()
     )
+
+
+def test_the_time_of_delivery_stands_still_while_nothing_gets_through(
+    tmp_path: Path, classifier: LineClassifier
+) -> None:
+    spool = Spool(tmp_path)
+    stop = threading.Event()
+    delivery = Delivery(classifier, [Outlet(1)], stop=stop)
+    worker = SpoolWorker(spool, delivery, stop)
+
+    def delivered_at() -> float:
+        name = "presage_log_last_delivery_timestamp_seconds"
+        return delivery.telemetry.registry.get_sample_value(name) or 0.0
+
+    worker.step(0.0)
+    idle = delivered_at()
+    assert idle > 0, "nothing to deliver is no lag"
+    fill(spool)
+    stop.set()
+    with pytest.raises(StoppedError):
+        worker.step(0.0)
+    assert delivered_at() == idle
+    stop.clear()
+    spool.rewind()
+    worker.step(0.0)
+    assert delivered_at() > idle

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from contract.errors import ConfigError
+from services.job_diagnosis.settings import JobSettings
 from services.web.problem import scrub, wants_chinese
-from services.web.settings import WebSettings
+from services.web.settings import WebSettings, load_settings
 
 
 def test_a_flag_wins_over_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +76,21 @@ def test_inside_is_scrubbed_and_figures_stay() -> None:
     text = "got 3/4 at https://10.0.0.1:9/x, /srv/models/a.onnx, ipv4:1.2.3.4:5; 12:30 and a/b"
     assert scrub(text) == "got 3/4 at …, …, …; 12:30 and a/b"
     assert len(scrub("x" * 5000)) == 600
+
+
+def test_a_secret_may_be_a_file_under_variables_and_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "presage_jobs_database_url").write_text("sqlite:////from/file\n")
+    monkeypatch.setenv("PRESAGE_SECRETS_DIR", str(tmp_path))
+
+    def url(**given: str) -> str:
+        return load_settings(JobSettings, given).database_url.get_secret_value()
+
+    assert url() == "sqlite:////from/file"
+    monkeypatch.setenv("PRESAGE_JOBS_DATABASE_URL", "sqlite:////from/variable")
+    assert url() == "sqlite:////from/variable"
+    assert url(database_url="sqlite:////from/flag") == "sqlite:////from/flag"
+    monkeypatch.setenv("PRESAGE_SECRETS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="no folder of secrets"):
+        url()

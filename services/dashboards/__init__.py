@@ -1,0 +1,1 @@
+"""Grafana's dashboards: what they ask, in tables; ``python -m services dashboards`` writes them."""
