@@ -149,7 +149,11 @@ def make_desk(
 )
 @pytest.mark.parametrize(
     ("way", "seconds"),
-    [("black_hole", SHORT_SECONDS), *(long(way, LONG_SECONDS) for way in (*WAYS, "flap"))],
+    [
+        ("refuse", SHORT_SECONDS),
+        long("black_hole", SHORT_SECONDS),
+        *(long(way, LONG_SECONDS) for way in (*WAYS, "flap")),
+    ],
 )
 def test_database_lost(
     way: Any,
