@@ -21,7 +21,7 @@ from clients._transport import (
     make_async_transport,
     make_transport,
 )
-from clients.policy import CallPolicy, deadline_error
+from clients.policy import CallPolicy, Deadline, deadline_error
 from contract.errors import PresageError, UnknownModelError
 
 T = TypeVar("T")
@@ -62,24 +62,24 @@ class SyncCaller:
             self._pool = None
         self._transport.close()
 
-    def _config(self, model: str) -> dict[str, Any]:
+    def _config(self, model: str, deadline: Deadline | None = None) -> dict[str, Any]:
         if model not in self._configs:
-            deadline = time.monotonic() + self.policy.deadline_seconds
             self._configs[model] = self._retry(
-                model, deadline, lambda left: self._transport.config(model, left)
+                model,
+                deadline or self.policy.deadline(),
+                lambda left: self._transport.config(model, left),
             )
         return self._configs[model]
 
-    def _run(self, calls: Sequence[Call], deadline_seconds: float | None = None) -> list[Answer]:
+    def _run(self, calls: Sequence[Call], deadline: Deadline | None = None) -> list[Answer]:
         """All answers, in order. The first error ends the rest. Raises PresageError.
 
-        deadline_seconds: of this run; None is the policy's.
+        deadline: None is the policy's, from now.
         """
-        allowed = self.policy.deadline_seconds if deadline_seconds is None else deadline_seconds
-        deadline = time.monotonic() + allowed
+        until = deadline or self.policy.deadline()
 
         def run_one(call: Call) -> Answer:
-            return self._retry(call.model, deadline, lambda left: self._transport.infer(call, left))
+            return self._retry(call.model, until, lambda left: self._transport.infer(call, left))
 
         if len(calls) <= 1:
             return [run_one(call) for call in calls]
@@ -92,19 +92,19 @@ class SyncCaller:
             for job in jobs:
                 job.cancel()
 
-    def _retry(self, model: str, deadline: float, attempt_once: Callable[[float], T]) -> T:
+    def _retry(self, model: str, deadline: Deadline, attempt_once: Callable[[float], T]) -> T:
         attempt = 0
         while True:
-            left = deadline - time.monotonic()
+            left = deadline.seconds_left
             if left <= 0:
-                raise deadline_error(model, self.policy.deadline_seconds)
+                raise deadline_error(model, deadline.seconds)
             try:
                 return attempt_once(left)
             except PresageError as raised:
                 error = raised
                 if isinstance(raised, UnknownModelError):
                     error = explain_unknown(raised, model, self._transport.index())
-                left = deadline - time.monotonic()
+                left = deadline.seconds_left
                 delay = self.policy.delay_after(attempt, error, left)
                 if delay is None:
                     if error is raised:
@@ -153,26 +153,24 @@ class AsyncCaller:
             await self._lazy_transport.close()
             self._lazy_transport = None
 
-    async def _config(self, model: str) -> dict[str, Any]:
+    async def _config(self, model: str, deadline: Deadline | None = None) -> dict[str, Any]:
         if model not in self._configs:
-            deadline = time.monotonic() + self.policy.deadline_seconds
             self._configs[model] = await self._retry(
-                model, deadline, lambda left: self._transport.config(model, left)
+                model,
+                deadline or self.policy.deadline(),
+                lambda left: self._transport.config(model, left),
             )
         return self._configs[model]
 
-    async def _run(
-        self, calls: Sequence[Call], deadline_seconds: float | None = None
-    ) -> list[Answer]:
+    async def _run(self, calls: Sequence[Call], deadline: Deadline | None = None) -> list[Answer]:
         """See SyncCaller._run."""
-        allowed = self.policy.deadline_seconds if deadline_seconds is None else deadline_seconds
-        deadline = time.monotonic() + allowed
+        until = deadline or self.policy.deadline()
         gate = asyncio.Semaphore(self.policy.in_flight)
 
         async def run_one(call: Call) -> Answer:
             async with gate:
                 answer: Answer = await self._retry(
-                    call.model, deadline, lambda left: self._transport.infer(call, left)
+                    call.model, until, lambda left: self._transport.infer(call, left)
                 )
                 return answer
 
@@ -184,20 +182,20 @@ class AsyncCaller:
                 task.cancel()
 
     async def _retry(
-        self, model: str, deadline: float, attempt_once: Callable[[float], Awaitable[T]]
+        self, model: str, deadline: Deadline, attempt_once: Callable[[float], Awaitable[T]]
     ) -> T:
         attempt = 0
         while True:
-            left = deadline - time.monotonic()
+            left = deadline.seconds_left
             if left <= 0:
-                raise deadline_error(model, self.policy.deadline_seconds)
+                raise deadline_error(model, deadline.seconds)
             try:
                 return await attempt_once(left)
             except PresageError as raised:
                 error = raised
                 if isinstance(raised, UnknownModelError):
                     error = explain_unknown(raised, model, await self._transport.index())
-                left = deadline - time.monotonic()
+                left = deadline.seconds_left
                 delay = self.policy.delay_after(attempt, error, left)
                 if delay is None:
                     if error is raised:

@@ -393,6 +393,14 @@ def _grpc_arguments(url: str, triton: Any) -> dict[str, Any]:
             # A server that comes back must be found within a retry, not after two minutes.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
+            # How long a connection may take to come about; a lost SYN would cost 20 seconds.
+            ("grpc.min_reconnect_backoff_ms", 3000),
+            # A connection that the network forgot looks like a busy server until its calls'
+            # deadlines. Only calls under way are watched: servers turn away who pings idly.
+            # grpc waits for a ping as long as ping_timeout says (60 s), not keepalive_timeout.
+            ("grpc.keepalive_time_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.ping_timeout_ms", 10_000),
             # Where a name stands for several servers (a headless service) requests go round
             # them; one connection would pin them all to one.
             ("grpc.lb_policy_name", "round_robin"),

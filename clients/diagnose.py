@@ -8,6 +8,7 @@ from typing import Any
 
 from clients._base import AsyncCaller, SyncCaller
 from clients._transport import Answer
+from clients.policy import Deadline
 from clients.results import Cause, Diagnosis, EvidenceLine
 from clients.texts import (
     batch_size_of,
@@ -90,9 +91,9 @@ class TrainFailureRCAClient(SyncCaller):
 
     _labels: list[str] | None = None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, deadline: Deadline | None = None) -> dict[str, Any]:
         """The served version's manifest: labels, thresholds, settings, quality."""
-        return read_manifest_answer(MODEL, self._run([manifest_call(MODEL)])[0])
+        return read_manifest_answer(MODEL, self._run([manifest_call(MODEL)], deadline)[0])
 
     def diagnose(
         self,
@@ -109,20 +110,21 @@ class TrainFailureRCAClient(SyncCaller):
         Raises:
             TextError: a bad log or threshold. ServerError and its subclasses.
         """
+        deadline = self.policy.deadline(deadline_seconds)
         check_threshold(threshold)
         encoded, errors = check_texts(logs, on_error)
         thinned = [thin(log) for log in encoded]
         if self._labels is None:
-            self._labels = list(self.describe()["labels"])
+            self._labels = list(self.describe(deadline)["labels"])
         calls = plan_texts(
             MODEL,
             [log.text for log in thinned],
             errors,
             _OUTPUTS,
-            max_batch_size=batch_size_of(self._config(MODEL)),
+            max_batch_size=batch_size_of(self._config(MODEL, deadline)),
             threshold=threshold,
         )
-        answers = self._run(calls, deadline_seconds)
+        answers = self._run(calls, deadline)
         return decode(answers, self._labels, thinned, errors)
 
 
@@ -131,8 +133,8 @@ class AsyncTrainFailureRCAClient(AsyncCaller):
 
     _labels: list[str] | None = None
 
-    async def describe(self) -> dict[str, Any]:
-        return read_manifest_answer(MODEL, (await self._run([manifest_call(MODEL)]))[0])
+    async def describe(self, deadline: Deadline | None = None) -> dict[str, Any]:
+        return read_manifest_answer(MODEL, (await self._run([manifest_call(MODEL)], deadline))[0])
 
     async def diagnose(
         self,
@@ -143,6 +145,7 @@ class AsyncTrainFailureRCAClient(AsyncCaller):
         deadline_seconds: float | None = None,
     ) -> list[Diagnosis]:
         """See TrainFailureRCAClient.diagnose."""
+        deadline = self.policy.deadline(deadline_seconds)
         check_threshold(threshold)
         encoded, errors = check_texts(logs, on_error)
         thinned = [thin(log) for log in encoded]
@@ -153,8 +156,8 @@ class AsyncTrainFailureRCAClient(AsyncCaller):
             [log.text for log in thinned],
             errors,
             _OUTPUTS,
-            max_batch_size=batch_size_of(await self._config(MODEL)),
+            max_batch_size=batch_size_of(await self._config(MODEL, deadline)),
             threshold=threshold,
         )
-        answers = await self._run(calls, deadline_seconds)
+        answers = await self._run(calls, deadline)
         return decode(answers, self._labels, thinned, errors)

@@ -10,6 +10,7 @@ import numpy as np
 
 from clients._base import AsyncCaller, SyncCaller
 from clients._transport import Answer, Call
+from clients.policy import Deadline
 from clients.results import Array, Forecast
 from clients.series import Windows, make_windows
 from contract.errors import SeriesError, ServerAnswerError
@@ -180,9 +181,9 @@ class MetricForecastClient(SyncCaller):
             print(forecast.median[0, -1], forecast.source[0])
     """
 
-    def describe(self, preset: str = "12h") -> ForecastSignature:
+    def describe(self, preset: str = "12h", deadline: Deadline | None = None) -> ForecastSignature:
         model = MODEL_PREFIX + preset
-        return ForecastSignature.from_config(model, self._config(model))
+        return ForecastSignature.from_config(model, self._config(model, deadline))
 
     def forecast(
         self,
@@ -202,7 +203,8 @@ class MetricForecastClient(SyncCaller):
             SeriesError: a bad series (or, with ``on_error="skip"``, a row of NaN and a reason).
             ServerError and its subclasses.
         """
-        signature = self.describe(preset)
+        deadline = self.policy.deadline(deadline_seconds)
+        signature = self.describe(preset, deadline)
         windows = make_windows(
             series,
             step_seconds=step_seconds,
@@ -213,15 +215,17 @@ class MetricForecastClient(SyncCaller):
             companions, number=len(windows.values), step_seconds=step_seconds, signature=signature
         )
         calls = plan(windows, signature, beside)
-        return decode(self._run(calls, deadline_seconds), windows, signature)
+        return decode(self._run(calls, deadline), windows, signature)
 
 
 class AsyncMetricForecastClient(AsyncCaller):
     """The async twin of MetricForecastClient."""
 
-    async def describe(self, preset: str = "12h") -> ForecastSignature:
+    async def describe(
+        self, preset: str = "12h", deadline: Deadline | None = None
+    ) -> ForecastSignature:
         model = MODEL_PREFIX + preset
-        return ForecastSignature.from_config(model, await self._config(model))
+        return ForecastSignature.from_config(model, await self._config(model, deadline))
 
     async def forecast(
         self,
@@ -234,7 +238,8 @@ class AsyncMetricForecastClient(AsyncCaller):
         deadline_seconds: float | None = None,
     ) -> Forecast:
         """See MetricForecastClient.forecast."""
-        signature = await self.describe(preset)
+        deadline = self.policy.deadline(deadline_seconds)
+        signature = await self.describe(preset, deadline)
         windows = make_windows(
             series,
             step_seconds=step_seconds,
@@ -245,4 +250,4 @@ class AsyncMetricForecastClient(AsyncCaller):
             companions, number=len(windows.values), step_seconds=step_seconds, signature=signature
         )
         calls = plan(windows, signature, beside)
-        return decode(await self._run(calls, deadline_seconds), windows, signature)
+        return decode(await self._run(calls, deadline), windows, signature)

@@ -82,10 +82,11 @@ class LogAnomalyClient(SyncCaller):
 
         Raises TextError, ServerError and its subclasses.
         """
+        deadline = self.policy.deadline(deadline_seconds)
         encoded, errors = check_texts(texts, on_error, blank_allowed=True)
-        size = batch_size_of(self._config(MODEL))
+        size = batch_size_of(self._config(MODEL, deadline))
         calls = plan_texts(MODEL, encoded, errors, _OUTPUTS, max_batch_size=size)
-        return decode(self._run(calls, deadline_seconds), len(encoded), errors)
+        return decode(self._run(calls, deadline), len(encoded), errors)
 
 
 class AsyncLogAnomalyClient(AsyncCaller):
@@ -102,7 +103,8 @@ class AsyncLogAnomalyClient(AsyncCaller):
         deadline_seconds: float | None = None,
     ) -> list[LogVerdict]:
         """See LogAnomalyClient.classify."""
+        deadline = self.policy.deadline(deadline_seconds)
         encoded, errors = check_texts(texts, on_error, blank_allowed=True)
-        size = batch_size_of(await self._config(MODEL))
+        size = batch_size_of(await self._config(MODEL, deadline))
         calls = plan_texts(MODEL, encoded, errors, _OUTPUTS, max_batch_size=size)
-        return decode(await self._run(calls, deadline_seconds), len(encoded), errors)
+        return decode(await self._run(calls, deadline), len(encoded), errors)

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass
 
 from contract.errors import DeadlineExceededError, PresageError, ServerUnavailableError
+
+
+class Deadline:
+    """The moment until which a whole client call may take, however many requests it is."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._at = time.monotonic() + seconds
+
+    @property
+    def seconds_left(self) -> float:
+        return self._at - time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,10 @@ class CallPolicy:
     first_delay_seconds: float = 0.1
     largest_delay_seconds: float = 2.0
     in_flight: int = 8
+
+    def deadline(self, seconds: float | None = None) -> Deadline:
+        """Of a call that begins now; None is the policy's."""
+        return Deadline(self.deadline_seconds if seconds is None else seconds)
 
     def delay_after(self, attempt: int, error: PresageError, seconds_left: float) -> float | None:
         """Seconds to wait before the next attempt (with jitter), or None to give up."""

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from contract.errors import ServerAnswerError, ServerUnavailableError
+from services.bounded_http import bounded_client
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -49,7 +50,7 @@ class Alertmanager:
     def __init__(self, url: str, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
         self.url = url.rstrip("/") + "/api/v2/alerts"
         self._shown = str(httpx.URL(self.url).copy_with(userinfo=b""))
-        self._http = httpx.Client(timeout=timeout_seconds, trust_env=False)
+        self._http = bounded_client(timeout_seconds)
 
     def post(self, alerts: Sequence[dict[str, Any]]) -> None:
         """Raises ServerUnavailableError (nobody answers), ServerAnswerError (it refuses)."""

@@ -26,6 +26,8 @@ from services.problems import ProblemLog
 
 LARGEST_SKEW_SECONDS = 2.0
 """Beyond it the windows end by Prometheus' clock, and it is said."""
+LONGEST_PUBLISH_SECONDS = 30.0
+"""To one outlet; less where the interval is short."""
 _LOOP = "loop"
 _SERIES_LOST = frozenset({"missing_label", "too_many_series"})
 """Oddities that cost a series its forecast; the others are only worth a look."""
@@ -59,9 +61,15 @@ class ForecastLoop:
         self._states = [
             QueryState(query, settings, self._prometheus, self.stop) for query in config.queries
         ]
-        self._pushgateway = Pushgateway(settings.push_url) if settings.push_url else None
+        # An outlet that hangs must not cost the next cycles.
+        timeout = min(LONGEST_PUBLISH_SECONDS, settings.interval_seconds / 2)
+        self._pushgateway = (
+            Pushgateway(settings.push_url, timeout_seconds=timeout) if settings.push_url else None
+        )
         self._remote_write = (
-            RemoteWrite(settings.remote_write_url) if settings.remote_write_url else None
+            RemoteWrite(settings.remote_write_url, timeout_seconds=timeout)
+            if settings.remote_write_url
+            else None
         )
         self._durations: dict[str, float] = {}
         self._last_forecast_seconds: float | None = None

@@ -20,6 +20,7 @@ from contract.errors import (
     ServerAnswerError,
     ServerUnavailableError,
 )
+from services.bounded_http import bounded_client
 from services.forecast_loop.config import PrometheusSettings
 from services.forecast_loop.grid import Grid
 from services.forecast_loop.range_answer import RangeAnswer, parse_answer, parse_range
@@ -63,13 +64,13 @@ class Prometheus:
                     expected="certificates in PEM",
                     got=str(error),
                 ) from error
-        self._http = httpx.Client(
+        # No trust in the environment: a proxy for the internet is no way to one's own Prometheus.
+        self._http = bounded_client(
+            settings.timeout_seconds,
             base_url=settings.url.rstrip("/"),
             headers=_HEADERS,
-            timeout=settings.timeout_seconds,
             limits=httpx.Limits(max_connections=settings.concurrency + 2),
             verify=verify,
-            trust_env=False,  # a proxy for the internet is no way to one's own Prometheus
         )
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import httpx
 
 from contract.errors import ServerAnswerError, ServerUnavailableError
+from services.bounded_http import bounded_client
 from services.forecast_loop.exposition import CONTENT_TYPE, Page
 
 JOB = "forecast_loop"
@@ -23,10 +24,15 @@ class Pushgateway:
     name = "pushgateway"
 
     def __init__(
-        self, url: str, *, job: str = JOB, grouping: Mapping[str, str] | None = None
+        self,
+        url: str,
+        *,
+        job: str = JOB,
+        grouping: Mapping[str, str] | None = None,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
         self.url = url.rstrip("/") + "/metrics" + _path({"job": job, **(grouping or {})})
-        self._http = httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False)
+        self._http = bounded_client(timeout_seconds)
 
     def close(self) -> None:
         self._http.close()

@@ -31,6 +31,7 @@ from contract.metric_names import (
     forecast_name,
     quantile_name,
 )
+from services.bounded_http import bounded_client
 from services.forecast_loop.snapshot import Snapshot
 
 _SERIES_A_REQUEST = 5_000
@@ -50,10 +51,16 @@ class RemoteWrite:
 
     name = "remote_write"
 
-    def __init__(self, url: str, job: str = "forecast_loop") -> None:
+    def __init__(
+        self,
+        url: str,
+        job: str = "forecast_loop",
+        *,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+    ) -> None:
         self.url = url
         self._job = job
-        self._http = httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False)
+        self._http = bounded_client(timeout_seconds)
 
     def close(self) -> None:
         self._http.close()

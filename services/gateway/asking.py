@@ -147,16 +147,31 @@ class Asker:
         )
 
     async def in_thread(self, work: Callable[[], T], deadline_seconds: float) -> T:
-        """What is too large for the event loop. ``work`` may use the ``large_*`` clients."""
+        """What is too large for the event loop. ``work`` may use the ``large_*`` clients.
+
+        A thread that is still at work at the deadline goes on, but nobody waits for it.
+        """
+        until = time.monotonic() + deadline_seconds
         try:
             async with asyncio.timeout(deadline_seconds):
                 await self._threads.acquire()
         except TimeoutError:
             raise DeadlineExceededError("too many large requests were before this one") from None
+        thread = asyncio.ensure_future(asyncio.to_thread(work))
+        thread.add_done_callback(self._thread_ended)
         try:
-            return await asyncio.to_thread(work)
-        finally:
-            self._threads.release()
+            async with asyncio.timeout(until - time.monotonic()):
+                return await asyncio.shield(thread)
+        except TimeoutError:
+            raise DeadlineExceededError(
+                "no answer in time", expected=f"an answer within {deadline_seconds:g} s"
+            ) from None
+
+    def _thread_ended(self, thread: asyncio.Future[Any]) -> None:
+        self._threads.release()
+        # Who stopped waiting does not want to hear of its error.
+        if not thread.cancelled():
+            thread.exception()
 
     def forecast_large(
         self, series: Sequence[Any], *, step_seconds: float, preset: str, deadline_seconds: float

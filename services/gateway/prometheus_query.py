@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from clients import AsyncMetricForecastClient
+from clients.policy import Deadline
 from clients.results import Array
 from contract.errors import InputError, QueryError, UnknownModelError
 from services.forecast_loop.config import PrometheusSettings, seconds
@@ -72,23 +73,23 @@ class _Routes:
         exchange = exchange_of(request)
         url = self._url(body.prometheus)
         client: AsyncMetricForecastClient = self._asker.connections.forecast
-        signature = await client.describe(body.preset)
-        deadline = exchange.deadline_seconds
+        deadline = Deadline(exchange.deadline_seconds)
+        signature = await client.describe(body.preset, deadline)
 
         def read() -> tuple[list[dict[str, str]], Array, Grid]:
             return read_series(
-                PrometheusSettings(url=url, timeout_seconds=deadline, attempts=_ATTEMPTS),
+                PrometheusSettings(url=url, timeout_seconds=deadline.seconds, attempts=_ATTEMPTS),
                 body.query,
                 body.step_seconds,
                 signature.context_length,
             )
 
-        labels, values, grid = await self._asker.in_thread(read, deadline)
+        labels, values, grid = await self._asker.in_thread(read, deadline.seconds_left)
         rows = await self._asker.forecast(
             list(values),
             step_seconds=float(body.step_seconds),
             preset=body.preset,
-            deadline_seconds=deadline,
+            deadline_seconds=deadline.seconds_left,
         )
         answer = Horizons(body.horizons, body.quantiles).render(rows, chinese=exchange.chinese)
         window = seconds(body.linear_window)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -13,12 +14,12 @@ from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from clients import ModelState, ModelStatistics
-from contract.errors import ArtifactError, PresageError
+from contract.errors import ArtifactError, DeadlineExceededError, PresageError
 from contract.manifest import read_manifest
 from services.gateway import examples
 from services.gateway.answers import json_response
 from services.gateway.asking import Connections
-from services.gateway.context import Gateway
+from services.gateway.context import Gateway, exchange_of
 
 PARITY_FILE = "parity_report.json"
 _PARITY = ("passed", "target", "precision", "created_at", "decisions", "flipped", "worst", "run_id")
@@ -42,7 +43,12 @@ def add_models(gateway: Gateway) -> None:
     models = ServedModels(gateway.asker.connections, gateway.settings.repository)
 
     async def handler(request: Request) -> Response:
-        return json_response(await models.told())
+        seconds = exchange_of(request).deadline_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return json_response(await models.told())
+        except TimeoutError:
+            raise DeadlineExceededError("the model server does not answer in time") from None
 
     gateway.add(
         "/v1/models",

@@ -31,7 +31,7 @@ _LONGEST_EVIDENCE = 4_096
 _LOGS_AT_ONCE = 8
 _BYTES_AT_ONCE = 4 << 20
 _FIRST_DELAY_SECONDS = 0.5
-_LARGEST_DELAY_SECONDS = 10.0
+_LARGEST_DELAY_SECONDS = 3.0
 _ATTEMPTS = 3
 _LOG_AGAIN_SECONDS = 60.0
 # The server is away or has too much to do: the same log may succeed later.

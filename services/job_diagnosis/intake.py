@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+import anyio
+import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 
 from contract.errors import RequestRefusedError, ServerUnavailableError
@@ -27,6 +29,8 @@ from services.web.settings import WebSettings
 
 _FEED_BYTES = 1 << 20
 _LARGE_BYTES = 4 << 20
+_FIND_SECONDS = 2.0
+"""A database that takes longer to say whether a log is known is not waited for."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -179,7 +183,7 @@ class Intake:
                 future = self._diagnoser.join(result_id)
                 replayed = future is not None
                 if future is None:
-                    known = await run_in_threadpool(self._find, result_id)
+                    known = await self._known(result_id)
                     if known is not None:
                         self._telemetry.answered("replayed")
                         return Outcome(result_id, known, replayed=True)
@@ -193,6 +197,12 @@ class Intake:
         kind = "accepted" if record is None else "replayed" if replayed else "diagnosed"
         self._telemetry.answered(kind)
         return Outcome(result_id, record, replayed=replayed)
+
+    async def _known(self, result_id: str) -> JobRecord | None:
+        with anyio.move_on_after(_FIND_SECONDS):
+            return await anyio.to_thread.run_sync(self._find, result_id, abandon_on_cancel=True)
+        self._telemetry.failed("find", "deadline")
+        return None
 
     def _find(self, result_id: str) -> JobRecord | None:
         try:

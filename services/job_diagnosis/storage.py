@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from contract.errors import ConfigError, ServerUnavailableError
+from services.job_diagnosis.patience import Patience, bound_answers
 from services.job_diagnosis.record import JobRecord, cause_of, now_utc
 from services.job_diagnosis.schema import causes, migrate, results, verdicts
 
@@ -60,6 +61,7 @@ class Storage:
         self.engine = _engine(url)
         self._is_ready = False
         self._preparing = threading.Lock()
+        self._patience = Patience()
 
     def close(self) -> None:
         self.engine.dispose()
@@ -146,6 +148,8 @@ class Storage:
 
     @contextmanager
     def _connection(self, *, writes: bool = False) -> Iterator[Connection]:
+        entered = self._patience.enter()
+        failed = False
         try:
             self._make_ready()
             with self.engine.connect() as connection:
@@ -155,12 +159,15 @@ class Storage:
         except (sa.exc.DataError, sa.exc.IntegrityError) as error:
             raise UnstorableError(_reason(error)) from error
         except sa.exc.SQLAlchemyError as error:
+            failed = True
             raise ServerUnavailableError(
                 "the database does not answer",
                 where=self.engine.url.render_as_string(hide_password=True),
                 got=_reason(error),
                 next_command="start it; what is diagnosed meanwhile is kept and stored then",
             ) from error
+        finally:
+            self._patience.leave(entered, failed=failed)
 
     def _make_ready(self) -> None:
         if self._is_ready:
@@ -181,7 +188,7 @@ def _engine(url: str) -> sa.Engine:
         if dialect not in ("sqlite", "postgresql"):
             raise ValueError(f"{dialect} is not supported")
         if dialect == "postgresql":
-            return sa.create_engine(
+            engine = sa.create_engine(
                 parsed,
                 pool_pre_ping=True,
                 pool_size=4,
@@ -189,6 +196,8 @@ def _engine(url: str) -> sa.Engine:
                 pool_timeout=_CONNECT_SECONDS,
                 connect_args={"connect_timeout": _CONNECT_SECONDS},
             )
+            bound_answers(engine)
+            return engine
         if not parsed.database or parsed.database == ":memory:":
             raise ValueError("an SQLite database must be a file")
         engine = sa.create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from contract.errors import ServerError
 from services.alertmanager import Alertmanager, alert, rfc3339
 
 ALERT = "LogAnomaly"
@@ -13,6 +14,10 @@ RESEND_SECONDS = 60.0
 RESOLVE_SECONDS = 300.0
 _MOST_ALERTS = 50
 """At once; a model gone wrong must not flood the people on duty."""
+_TIMEOUT_SECONDS = 3.0
+_FIRST_HOLD_SECONDS = 2.0
+_LONGEST_HOLD_SECONDS = 30.0
+"""Lines are not delivered while Alertmanager is waited for: where it is away, that is seldom."""
 
 
 class Alerting:
@@ -35,19 +40,23 @@ class Alerting:
         resolve_seconds: float = RESOLVE_SECONDS,
         clock: Callable[[], float],
     ) -> None:
-        self._alertmanager = Alertmanager(url)
+        self._alertmanager = Alertmanager(url, _TIMEOUT_SECONDS)
         self._severity = severity
         self._resend_seconds = resend_seconds
         self._resolve_seconds = resolve_seconds
         self._clock = clock
         self._told_at: dict[str, float] = {}
+        self._hold_seconds = 0.0
+        self._held_until = 0.0
 
     def close(self) -> None:
         self._alertmanager.close()
 
     def tell(self, rows: Sequence[dict[str, Any]]) -> int:
-        """How many alerts were sent."""
+        """How many alerts were sent; none for a while after a failure."""
         now = self._clock()
+        if now < self._held_until:
+            return 0
         groups: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             if row["last_seen"] + self._resolve_seconds > now:
@@ -66,9 +75,20 @@ class Alerting:
         if len(due) > _MOST_ALERTS:
             alerts.append(self._overflow(len(due), now))
         if alerts:
-            self._alertmanager.post(alerts)
+            self._post(alerts)
             self._told_at |= dict.fromkeys(due, now)
         return len(alerts)
+
+    def _post(self, alerts: Sequence[dict[str, Any]]) -> None:
+        try:
+            self._alertmanager.post(alerts)
+        except ServerError:
+            self._hold_seconds = min(
+                max(_FIRST_HOLD_SECONDS, 2 * self._hold_seconds), _LONGEST_HOLD_SECONDS
+            )
+            self._held_until = self._clock() + self._hold_seconds
+            raise
+        self._hold_seconds = 0.0
 
     def _alert(self, template: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         count = sum(row["count"] for row in rows)

@@ -20,7 +20,7 @@ from services.problems import ProblemLog
 from services.spool import Spool
 
 _FIRST_DELAY_SECONDS = 0.2
-_LARGEST_DELAY_SECONDS = 10.0
+_LARGEST_DELAY_SECONDS = 3.0
 _READ_BYTES = 4 << 20
 _LOG_AGAIN_SECONDS = 60.0
 _TOLD_TEMPLATES = 1_000

@@ -13,6 +13,7 @@ import httpx
 import orjson
 
 from contract.errors import ConfigError, ServerAnswerError, ServerUnavailableError
+from services.bounded_http import bounded_client
 from services.log_pipeline.event import Event
 
 _TIMEOUT_SECONDS = 30.0
@@ -125,7 +126,7 @@ class Elasticsearch:
             headers["Authorization"] = f"ApiKey {api_key}"
         self.url = url.rstrip("/") + "/_bulk"
         self._index = index
-        self._http = httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False, headers=headers)
+        self._http = bounded_client(_TIMEOUT_SECONDS, headers=headers)
         self.refused = 0
         """Items that Elasticsearch will never take, such as those its mapping forbids."""
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import ssl
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import uvicorn
@@ -20,6 +24,7 @@ from services.web.protocol import guarded
 from services.web.settings import WebSettings
 
 _BACKLOG = 1024
+_THREADS_END_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def serve(
         listening(urls)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(served, listeners, settings, context, closing))
+        _leave_waiting_threads()
     return 0
 
 
@@ -86,6 +92,8 @@ async def _run(
             server.should_exit = True
 
     loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(executor)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     try:
@@ -98,6 +106,27 @@ async def _run(
     finally:
         if closing is not None:
             await closing()
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave_waiting_threads() -> None:
+    """Exit 0 without threads that wait for a server; the interpreter would wait for them, however
+    long after the drain. Who asked was told.
+    """
+    until = time.monotonic() + _THREADS_END_SECONDS
+    others = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not thread.daemon
+    ]
+    for thread in others:
+        thread.join(max(0.0, until - time.monotonic()))
+    left = sum(thread.is_alive() for thread in others)
+    if left and threading.current_thread() is threading.main_thread():
+        logging.getLogger("presage.web").warning("%d threads still wait for a server", left)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class _Server(uvicorn.Server):

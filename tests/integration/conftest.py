@@ -1,4 +1,6 @@
-"""The chain, run once for all integration tests: three tiny trainings, proven and published."""
+"""Run once for all integration tests: the chain of three tiny trainings, proven and published; and
+a server of tiny random models, which costs far less.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from embedded_triton import EmbeddedServer, ServerSettings
+from tests.fixtures.gateway_process import tiny_triton
+from tests.fixtures.postgresql import PostgreSQL
 
 TINY = {
     "metric_forecast": ["--epochs", "0.05", "--origins", "2"],
@@ -73,4 +78,19 @@ def served(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
         run_folder=tmp_path_factory.mktemp("server"),
     )
     with EmbeddedServer(settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_server(
+    toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
+    """A real tritonserver of all three models, tiny ones; for the tests that do not stop it."""
+    with tiny_triton(tmp_path_factory.mktemp("tiny_server"), toy_model) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    with PostgreSQL() as server:
         yield server

@@ -14,22 +14,22 @@ from embedded_triton import EmbeddedServer
 from services.forecast_loop.config import load_config
 from services.forecast_loop.loop import ForecastLoop
 from services.forecast_loop.server import MetricsServer
+from tests.fixtures.loop_process import (
+    NEWEST,
+    QUOTA,
+    SERIES,
+    forecasts,
+    own,
+    run_loop,
+    values,
+)
 from tests.fixtures.prometheus_stack import (
     Prometheus,
     Pushgateway,
     free_port,
     program,
 )
-from tests.integration.forecast_loop.conftest import (
-    NEWEST,
-    QUOTA,
-    SERIES,
-    WriteConfig,
-    forecasts,
-    own,
-    run_loop,
-    values,
-)
+from tests.integration.forecast_loop.conftest import WriteConfig
 
 
 def assert_promtool_finds_nothing(page: bytes, but: str = "nothing") -> None:

@@ -16,16 +16,16 @@ import pytest
 from embedded_triton import EmbeddedServer
 from services.forecast_loop.config import load_config
 from services.forecast_loop.loop import ForecastLoop
-from tests.fixtures.prometheus_stack import FaultyProxy, Prometheus, free_port, wait_until
-from tests.integration.forecast_loop.conftest import (
+from tests.fixtures.loop_process import (
     SERIES,
-    WriteConfig,
     forecasts,
     history,
     loop_command,
     own,
     values,
 )
+from tests.fixtures.prometheus_stack import FaultyProxy, Prometheus, free_port, wait_until
+from tests.integration.forecast_loop.conftest import WriteConfig
 
 
 def test_prometheus_goes_and_comes_back(

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from embedded_triton import EmbeddedServer
-from tests.integration.gateway.conftest import Gateway, gateway_process
+from tests.fixtures.gateway_process import Gateway, gateway_process
 
 SHORT = {
     "PRESAGE_HEADER_SECONDS": "1",

@@ -11,7 +11,7 @@ import pytest
 
 from clients import LogAnomalyClient, TrainFailureRCAClient
 from embedded_triton import EmbeddedServer
-from tests.integration.gateway.conftest import APIS, Gateway
+from tests.fixtures.gateway_process import APIS, Gateway
 
 Clients = dict[str, httpx.Client]
 RAMP = [float(i) for i in range(1, 31)]

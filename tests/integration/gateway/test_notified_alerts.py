@@ -10,7 +10,7 @@ import pytest
 
 from embedded_triton import EmbeddedServer
 from tests.fixtures.endpoints import Endpoint, wait_until
-from tests.integration.gateway.conftest import gateway_process
+from tests.fixtures.gateway_process import gateway_process
 
 pytest.importorskip("services.notify.notifier")
 LOG = "generating core.2275\n内存不足 out of memory: kill process 4711\nexit code 1"

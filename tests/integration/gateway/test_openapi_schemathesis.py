@@ -8,7 +8,7 @@ import schemathesis
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
-from tests.integration.gateway.conftest import APIS, Gateway
+from tests.fixtures.gateway_process import APIS, Gateway
 
 _EXAMPLES = 50
 CHECKS = (

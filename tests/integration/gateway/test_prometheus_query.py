@@ -12,8 +12,8 @@ import pytest
 
 from embedded_triton import EmbeddedServer
 from tests.fixtures.endpoints import free_port
+from tests.fixtures.gateway_process import gateway_process
 from tests.fixtures.prometheus_stack import Prometheus, samples
-from tests.integration.gateway.conftest import gateway_process
 
 STEP_SECONDS = 300
 

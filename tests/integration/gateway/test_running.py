@@ -18,7 +18,7 @@ import pytest
 from embedded_triton import EmbeddedServer
 from services.web.tokens import add_token, remove_token
 from tests.fixtures.endpoints import free_port, wait_until
-from tests.integration.gateway.conftest import APIS, ROOT, free_ports, gateway_process
+from tests.fixtures.gateway_process import APIS, ROOT, free_ports, gateway_process
 
 LINE = {"text": "generating core.2275"}
 

@@ -1,4 +1,4 @@
-"""A real tritonserver with the real front before a tiny model; the service; real databases."""
+"""A real tritonserver with the real front before a tiny model; the service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from export.candidate import Candidate
 from export.gate import export_files
 from export.version_folder import stage
 from tests.fixtures.jobs_process import JobsProcess
-from tests.fixtures.postgresql import PostgreSQL
 from training.registry import get_spec
 
 
@@ -73,12 +72,6 @@ def own_triton(repository: Path, tmp_path: Path) -> Iterator[Triton]:
     server.start()
     yield server
     server.stop()
-
-
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
-    with PostgreSQL() as server:
-        yield server
 
 
 @pytest.fixture

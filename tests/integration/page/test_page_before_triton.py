@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from embedded_triton import EmbeddedServer
-from tests.integration.gateway.conftest import free_ports, gateway_process, tiny_triton
+from tests.fixtures.gateway_process import free_ports, gateway_process, tiny_triton
 from tests.integration.page.conftest import panel, pixels, wait_for_state
 
 OpenPage = Callable[..., Page]

@@ -159,6 +159,7 @@ def test_a_storm_is_one_alert_that_ends() -> None:
         with pytest.raises(ServerAnswerError):
             alerting.tell(book.top(100))
         alerts.status = 200
+        now[0] += 3.0
         # What Alertmanager refused counts as not told.
         assert alerting.tell(book.top(100)) == 1
     first, second = alerts.sent[0][0], alerts.sent[1][0]
@@ -176,6 +177,27 @@ def test_a_flood_of_templates_is_told_as_one() -> None:
     with Endpoint(alerts.respond) as endpoint:
         assert Alerting(endpoint.url, clock=lambda: 1000.0).tell(book.top(1000)) == 51
     assert "80 abnormal templates" in alerts.sent[0][-1]["annotations"]["summary"]
+
+
+def test_an_alertmanager_that_is_away_is_not_asked_with_each_batch() -> None:
+    now = [1000.0]
+    book = TemplateBook(clock=lambda: now[0])
+    book.add("a", "disk <num> failed", 1, example=b"x", score=0.9)
+    alerts = Alerts()
+    alerts.status = 500
+    with Endpoint(alerts.respond) as endpoint:
+        alerting = Alerting(endpoint.url, clock=lambda: now[0])
+        asked = 0
+        for _ in range(60):
+            try:
+                alerting.tell(book.top(100))
+            except ServerAnswerError:
+                asked += 1
+            now[0] += 1.0
+        assert asked == 5  # after 2, 4, 8, 16 and 30 seconds
+        alerts.status = 200
+        now[0] += 30.0
+        assert alerting.tell(book.top(100)) == 1
 
 
 def test_cardinality_is_bounded() -> None:
