@@ -10,7 +10,7 @@ import numpy as np
 
 from clients._base import AsyncCaller, SyncCaller
 from clients._transport import Call
-from contract.canary import canary_inputs
+from contract.canary_inputs import canary_inputs
 from contract.errors import OverloadedError, PresageError
 
 _DTYPES: dict[str, Any] = {

@@ -13,7 +13,7 @@ from enum import Enum
 from time import monotonic
 from typing import Any
 
-from contract.canary import canary_inputs
+from contract.canary_inputs import canary_inputs
 from contract.errors import DeadlineExceededError, ServerError, ServerUnavailableError
 from embedded_triton.http_control import HttpControl
 

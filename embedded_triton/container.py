@@ -3,7 +3,7 @@
     python3 -m embedded_triton.container serve [tritonserver's flags]
     python3 -m embedded_triton.container health
 
-Its image holds this file, ``repository``, ``canary`` and ``http_control`` of this folder, on the
+Its image holds this file, ``repository``, ``probe``, ``canary`` and ``http_control``, on the
 container's CPython 3.10: nothing here may need more. tritonserver's own ``--load-model=*`` takes
 every folder, and does not start for one without a published version.
 """
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from contract.errors import PresageError, ServerUnavailableError
-from embedded_triton.canary import ask_canary
 from embedded_triton.http_control import HttpControl
+from embedded_triton.probe import find_trouble
 from embedded_triton.repository import read_repository
 
 REPOSITORY_VARIABLE = "PRESAGE_MODEL_REPOSITORY"
@@ -38,19 +38,15 @@ def server_command(repository: Path, flags: list[str]) -> list[str]:
 
 
 def check_health(control: HttpControl) -> None:
-    """One small inference of every model: one whose process was killed stays "ready" for Triton.
+    """One small inference of every model (see ``probe``).
 
-    Raises ServerError: nobody answers, no model is ready, or one does not answer.
+    Raises ServerUnavailableError: nobody answers, no model is ready, or one does not answer.
     """
-    ready = sorted({row["name"] for row in control.index() if row.get("state") == "READY"})
-    if not ready:
-        raise ServerUnavailableError("no model is ready", where=control.address)
-    for name in ready:
-        reason = ask_canary(control, name)
-        if reason is not None:
-            raise ServerUnavailableError(
-                f"{name}: loaded, but does not answer", where=control.address, got=reason
-            )
+    trouble = find_trouble(control)
+    if trouble is not None:
+        raise ServerUnavailableError(
+            "the server should get no requests", where=control.address, got=trouble
+        )
 
 
 def main(argv: list[str]) -> int:

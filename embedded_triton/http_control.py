@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -89,13 +90,13 @@ class HttpControl:
         answer: dict[str, Any] = self.call("GET", path, timeout=timeout)
         return answer
 
-    def progress(self, name: str) -> int:
-        """Requests of a model that came to an end, well or not, in all its versions."""
+    def progress(self, name: str, ends: Sequence[str] = ("success", "fail")) -> int:
+        """Requests of a model that came to one of these ends, in all its versions."""
         answer = self.call("GET", f"/v2/models/{quote(name)}/stats", timeout=2.0)
         return sum(
             int(row["inference_stats"][kind]["count"])
             for row in answer["model_stats"]
-            for kind in ("success", "fail")
+            for kind in ends
         )
 
     def infer(self, name: str, inputs: list[dict[str, Any]], *, timeout: float = 30.0) -> Any:

@@ -12,14 +12,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
+from contract.canary_inputs import canary_inputs
 from contract.errors import ServerError, ServerUnavailableError
-from embedded_triton.canary import canary_inputs
+from embedded_triton.canary import Verdict, judge
 from embedded_triton.http_control import HttpControl
 
-_FULL_QUEUE = "exceeds maximum queue size"
-_STATE_SECONDS = 3.0
+_ANSWERED = ("success",)
 
 
 def find_trouble(control: HttpControl, *, seconds: float = 8.0) -> str | None:
@@ -45,26 +44,18 @@ def find_trouble(control: HttpControl, *, seconds: float = 8.0) -> str | None:
 
 
 def _ask(control: HttpControl, name: str, seconds: float) -> str | None:
-    finished = _finished(control, name)
+    answered = control.progress(name, _ANSWERED)
+    failure: ServerError | None = None
     try:
         control.infer(name, canary_inputs(control.config(name)), timeout=seconds)
-    except ServerUnavailableError as error:
-        if _finished(control, name) > finished:
-            return None
-        return error.got or str(error)
     except ServerError as error:
-        reason = error.got or str(error)
-        return None if _FULL_QUEUE in reason.lower() else reason
-    return None
-
-
-def _finished(control: HttpControl, name: str) -> int:
-    """Requests that the model has answered, since it was loaded."""
-    answer: dict[str, Any] = control.call("GET", f"/v2/models/{name}/stats", timeout=_STATE_SECONDS)
-    return sum(
-        int(row.get("inference_stats", {}).get("success", {}).get("count", 0))
-        for row in answer.get("model_stats", [])
-    )
+        failure = error
+    canary = judge(name, failure)
+    if canary.verdict in (Verdict.ANSWERED, Verdict.BUSY):
+        return None
+    if canary.verdict is Verdict.SLOW and control.progress(name, _ANSWERED) > answered:
+        return None
+    return canary.reason
 
 
 def _reason(rows: list[dict[str, str]], name: str) -> str:

@@ -12,9 +12,9 @@ COPY requirements/container.txt ./
 # Without dependencies: tokenizers would pull huggingface_hub, which only downloads.
 RUN python3 -m pip install --quiet --no-deps --target /opt/front -r container.txt
 WORKDIR /app
-COPY contract/errors.py contract/
+COPY contract/canary_inputs.py contract/errors.py contract/
 COPY embedded_triton/canary.py embedded_triton/container.py embedded_triton/http_control.py \
-    embedded_triton/repository.py embedded_triton/
+    embedded_triton/probe.py embedded_triton/repository.py embedded_triton/
 
 FROM ${TRITON_IMAGE}
 ARG PRESAGE_VERSION=0.0.0

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from contract.errors import ServerAnswerError, ServerUnavailableError
+from contract.errors import (
+    DeadlineExceededError,
+    ServerAnswerError,
+    ServerError,
+    ServerUnavailableError,
+)
 
 
 class HttpControl:
@@ -22,6 +28,7 @@ class HttpControl:
         """One request; the parsed JSON answer, or None when empty.
 
         Raises:
+            DeadlineExceededError: no answer within ``timeout`` seconds.
             ServerUnavailableError: nobody answers.
             ServerAnswerError: HTTP status other than 200; ``got`` holds Triton's reason.
         """
@@ -35,6 +42,12 @@ class HttpControl:
             )
             response = connection.getresponse()
             raw = response.read()
+        except TimeoutError as error:
+            raise DeadlineExceededError(
+                "tritonserver does not answer in time",
+                where=self.address + path,
+                got=f"nothing within {timeout:g} s",
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise ServerUnavailableError(
                 "tritonserver does not answer", where=self.address + path, got=str(error)
@@ -57,24 +70,34 @@ class HttpControl:
     def is_live(self) -> bool:
         try:
             self.call("GET", "/v2/health/live", timeout=2.0)
-        except (ServerUnavailableError, ServerAnswerError):
+        except ServerError:
             return False
         return True
 
     def load(self, name: str, *, timeout: float = 120.0) -> None:
         self.call("POST", f"/v2/repository/models/{quote(name)}/load", {}, timeout=timeout)
 
-    def unload(self, name: str) -> None:
-        self.call("POST", f"/v2/repository/models/{quote(name)}/unload", {}, timeout=60.0)
+    def unload(self, name: str, *, timeout: float = 60.0) -> None:
+        self.call("POST", f"/v2/repository/models/{quote(name)}/unload", {}, timeout=timeout)
 
     def index(self) -> list[dict[str, str]]:
         """Triton's own list: name, version, state, reason."""
         answer: list[dict[str, str]] = self.call("POST", "/v2/repository/index", {})
         return answer
 
-    def config(self, name: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.call("GET", f"/v2/models/{quote(name)}/config")
+    def config(self, name: str, *, timeout: float = 10.0) -> dict[str, Any]:
+        path = f"/v2/models/{quote(name)}/config"
+        answer: dict[str, Any] = self.call("GET", path, timeout=timeout)
         return answer
+
+    def progress(self, name: str, ends: Sequence[str] = ("success", "fail")) -> int:
+        """Requests of a model that came to one of these ends, in all its versions."""
+        answer = self.call("GET", f"/v2/models/{quote(name)}/stats", timeout=2.0)
+        return sum(
+            int(row["inference_stats"][kind]["count"])
+            for row in answer["model_stats"]
+            for kind in ends
+        )
 
     def infer(self, name: str, inputs: list[dict[str, Any]], *, timeout: float = 30.0) -> Any:
         return self.call(

@@ -356,9 +356,11 @@ def _parse_only(module: str, words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["contract/errors.py", "contract/proven_files.py", "embedded_triton/canary.py",
-     "embedded_triton/http_control.py", "embedded_triton/probe.py"],
-)  # fmt: skip
+    [
+        *(f"contract/{name}.py" for name in ("canary_inputs", "errors", "proven_files")),
+        *(f"embedded_triton/{name}.py" for name in ("canary", "http_control", "probe")),
+    ],
+)
 def test_tools_are_the_files_of_this_tree(source: str) -> None:
     copy = K8S / "tools" / Path(source).name
     assert copy.read_bytes() == (ROOT / source).read_bytes(), f"cp {source} {copy.parent}"
