@@ -44,7 +44,9 @@ def busy(stack: WholeStack) -> WholeStack:
 
 def expressions() -> dict[str, list[str]]:
     """Board → expressions as Grafana would ask: the committed boards, and the forecasts' band."""
-    banded = dashboard_files(load_config(DEPLOY / "forecast_loop.toml", quantiles=True))
+    banded = dashboard_files(
+        load_config(DEPLOY / "forecast_loop.toml", {"loop": {"quantiles": True}})
+    )
     texts = {
         file.stem: file.read_text("utf-8") for file in ROOT.glob("deploy/grafana/dashboards/*.json")
     }

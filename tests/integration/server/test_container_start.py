@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,6 @@ from tests.integration.server.conftest import make_repository
 
 PATIENCE_SECONDS = 90
 PUBLISHED = {"double", "auto", "lookup"}
-IN_THE_IMAGE = ("canary", "container", "http_control", "repository")
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +58,21 @@ def wrapper(venv: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     return variables | {"PATH": f"{program.parent}:{variables['PATH']}"}
 
 
+def files_in_the_image(root: Path) -> list[str]:
+    """What the Dockerfile copies of Presage."""
+    dockerfile = (root / "deploy/docker/triton.Dockerfile").read_text("utf-8")
+    copied = re.findall(r"\b(?:contract|embedded_triton)/\w+\.py", dockerfile)
+    assert "embedded_triton/container.py" in copied
+    return copied
+
+
 @pytest.fixture(scope="module")
 def image_root(repository_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """/app of the image: only what its Dockerfile copies."""
     root = tmp_path_factory.mktemp("app")
-    for name in ("contract/errors.py", *(f"embedded_triton/{n}.py" for n in IN_THE_IMAGE)):
+    for name in files_in_the_image(repository_root):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(repository_root / name, root / name)
-    dockerfile = (repository_root / "deploy/docker/triton.Dockerfile").read_text("utf-8")
-    assert all(f"embedded_triton/{name}.py" in dockerfile for name in IN_THE_IMAGE)
     return root
 
 
@@ -193,7 +199,7 @@ def test_what_is_wrong_with_a_repository_is_said(tmp_path: Path) -> None:
 
 def test_its_files_run_on_the_containers_python(repository_root: Path) -> None:
     """CPython 3.10: no newer syntax, no module or name that came later."""
-    for name in ("contract/errors.py", *(f"embedded_triton/{n}.py" for n in IN_THE_IMAGE)):
+    for name in files_in_the_image(repository_root):
         text = (repository_root / name).read_text("utf-8")
         ast.parse(text, feature_version=(3, 10))
         for later in ("tomllib", "Self", "StrEnum", "datetime.UTC", "assert_never", "TaskGroup"):
