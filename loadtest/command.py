@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contract.errors import InputError, PresageError, ServerError
 from loadtest.gpu_proof.command import add_gpu_proof
-from loadtest.load_command import add_load_parsers
+from loadtest.load.command import add_load_parsers
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -221,7 +221,7 @@ def _eager(arguments: argparse.Namespace) -> int:
 
 
 def _forecast_loop(arguments: argparse.Namespace) -> int:
-    from loadtest.forecast_loop_scale import ScaleSettings, measure_scale, scale_table
+    from loadtest.services.forecast_loop_scale import ScaleSettings, measure_scale, scale_table
 
     settings = ScaleSettings(
         triton_url=f"grpc://{_address(arguments.url, 'grpc')}",
@@ -236,7 +236,7 @@ def _forecast_loop(arguments: argparse.Namespace) -> int:
 
 
 def _log_pipeline(arguments: argparse.Namespace) -> int:
-    from loadtest.log_pipeline_speed import SpeedSettings, measure_speed, speed_table
+    from loadtest.services.log_pipeline_speed import SpeedSettings, measure_speed, speed_table
 
     settings = SpeedSettings(
         url=f"grpc://{_address(arguments.url, 'grpc')}",
@@ -253,7 +253,7 @@ def _log_pipeline(arguments: argparse.Namespace) -> int:
 
 
 def _job_diagnosis(arguments: argparse.Namespace) -> int:
-    from loadtest.job_failures import FailureSettings, failures_table, measure_failures
+    from loadtest.services.job_failures import FailureSettings, failures_table, measure_failures
 
     settings = FailureSettings(
         triton_url=f"grpc://{_address(arguments.url, 'grpc')}",
@@ -270,7 +270,7 @@ def _job_diagnosis(arguments: argparse.Namespace) -> int:
 
 
 def _gateway(arguments: argparse.Namespace) -> int:
-    from loadtest.gateway_speed import GatewaySettings, gateway_table, measure_gateway
+    from loadtest.services.gateway_speed import GatewaySettings, gateway_table, measure_gateway
 
     settings = GatewaySettings(
         url=f"grpc://{_address(arguments.url, 'grpc')}",
@@ -285,8 +285,8 @@ def _gateway(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from loadtest.compare_run import run_compare
-    from loadtest.speed_questions import CompareSettings
+    from loadtest.speed.compare_run import run_compare
+    from loadtest.speed.questions import CompareSettings
 
     settings = CompareSettings(
         repository=arguments.repository,
@@ -305,7 +305,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _bert_base(arguments: argparse.Namespace) -> int:
-    from loadtest.bert_base import BertBasePlaces, make_bert_base
+    from loadtest.speed.bert_base import BertBasePlaces, make_bert_base
 
     make_bert_base(BertBasePlaces(), tuple(arguments.target))
     return 0
@@ -314,7 +314,7 @@ def _bert_base(arguments: argparse.Namespace) -> int:
 def _tune(arguments: argparse.Namespace) -> int:
     from export.tuning import read_tunings, write_tunings
     from loadtest.served import served_models
-    from loadtest.tuning_search import TuneSettings, merged, tune, tune_table
+    from loadtest.speed.tuning import TuneSettings, merged, tune, tune_table
 
     known = read_tunings(arguments.output)
     settings = TuneSettings(

@@ -29,14 +29,14 @@ from gevent.event import Event
 from locust import FastHttpUser, LoadTestShape, User, events, task
 
 from contract.errors import ServerAnswerError
-from loadtest.answer_check import AnswerCheck, gateway_body
-from loadtest.figures import latency_milliseconds
-from loadtest.load_plan import GATEWAY_MODELS, PLAN_VARIABLE, Flow, LoadPlan
-from loadtest.open_loop import OpenLoop, Sent
-from loadtest.recorder import ANSWERED, ERROR, WRONG, Recorder
-from loadtest.reference import read_answers
+from loadtest.load.answer_check import AnswerCheck, gateway_body
+from loadtest.load.figures import latency_milliseconds
+from loadtest.load.open_loop import OpenLoop, Sent
+from loadtest.load.plan import GATEWAY_MODELS, PLAN_VARIABLE, Flow, LoadPlan
+from loadtest.load.recorder import ANSWERED, ERROR, WRONG, Recorder
+from loadtest.load.reference import read_answers
+from loadtest.load.shapes import arrivals
 from loadtest.served import Arrays, served_models
-from loadtest.shapes import arrivals
 from loadtest.wire_tensors import request_tensors
 
 PLAN = LoadPlan.of_environment()

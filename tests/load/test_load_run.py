@@ -24,13 +24,9 @@ from export.gate import export_files
 from export.version_folder import stage
 from loadtest.command import main
 from loadtest.eager_process import EagerCaller, EagerProcess
-from loadtest.figures import RunFigures
-from loadtest.gateway_speed import gateway
-from loadtest.load_command import exit_code
-from loadtest.load_page import load_page
-from loadtest.load_plan import Flow, LoadPlan
-from loadtest.load_table import load_table
-from loadtest.locust_run import (
+from loadtest.load.command import exit_code
+from loadtest.load.figures import RunFigures
+from loadtest.load.locust_run import (
     LoadSettings,
     asked_models,
     make_plan,
@@ -38,9 +34,13 @@ from loadtest.locust_run import (
     prepare_answers,
     run_locust,
 )
+from loadtest.load.page import load_page
+from loadtest.load.plan import Flow, LoadPlan
+from loadtest.load.shapes import stages_of
+from loadtest.load.slo import Objectives, Slo, read_slo, verdicts
+from loadtest.load.table import load_table
 from loadtest.served import Questions, served_models
-from loadtest.shapes import stages_of
-from loadtest.slo import Objectives, Slo, read_slo, verdicts
+from loadtest.services.gateway_speed import gateway
 from training.artifact import Artifact
 from training.command import main as train
 from training.registry import get_spec

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
-from loadtest.load_page import load_page
-from loadtest.recorder import ANSWERED
-from loadtest.shapes import Stage
-from loadtest.slo import Objectives, Slo, verdicts
+from loadtest.load.page import load_page
+from loadtest.load.recorder import ANSWERED
+from loadtest.load.shapes import Stage
+from loadtest.load.slo import Objectives, Slo, verdicts
 from tests.fixtures.load_figures import MODEL, figures
 
 STAGES = tuple(Stage(f"{i}", 5, 1.0) for i in range(3))

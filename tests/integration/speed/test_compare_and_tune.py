@@ -14,15 +14,15 @@ from export.candidate import Candidate
 from export.gate import export_files
 from export.tuning import Tuning
 from export.version_folder import stage
-from loadtest.bert_base import BertBasePlaces
-from loadtest.compare import compare_question
-from loadtest.compare_table import compare_report
-from loadtest.grpc_load import GrpcLoad
-from loadtest.infer_message import infer_message
-from loadtest.presage_server import UNCACHED, presage_server
 from loadtest.served import ServedModel, served_models
-from loadtest.speed_questions import TARGETS, CompareSettings, questions
-from loadtest.tuning_search import Knob, Trial, TuneSettings, measurer, search
+from loadtest.speed.bert_base import BertBasePlaces
+from loadtest.speed.compare import compare_question
+from loadtest.speed.compare_table import compare_report
+from loadtest.speed.grpc_load import GrpcLoad
+from loadtest.speed.infer_message import infer_message
+from loadtest.speed.presage_server import UNCACHED, presage_server
+from loadtest.speed.questions import TARGETS, CompareSettings, questions
+from loadtest.speed.tuning import Knob, Trial, TuneSettings, measurer, search
 from training.registry import get_spec
 
 

@@ -9,8 +9,13 @@ import time
 import numpy as np
 import pytest
 
-from loadtest.forecast_loop_scale import ScaleRow, ScaleSettings, growth_exponent, scale_table
-from loadtest.forecast_loop_source import METRIC, SHARD_LABEL, RecordedPrometheus, value_at
+from loadtest.services.forecast_loop_scale import (
+    ScaleRow,
+    ScaleSettings,
+    growth_exponent,
+    scale_table,
+)
+from loadtest.services.forecast_loop_source import METRIC, SHARD_LABEL, RecordedPrometheus, value_at
 from services.forecast_loop.config import PrometheusSettings, Query
 from services.forecast_loop.prometheus import Prometheus
 from services.forecast_loop.reading import QueryReader

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from contract.errors import ServerAnswerError, ServerSetupError
-from loadtest.cross_check import CrossCheck, CrossCheckSettings, cross_check_table
-from loadtest.perf_analyzer import (
+from loadtest.load.cross_check import CrossCheck, CrossCheckSettings, cross_check_table
+from loadtest.load.perf_analyzer import (
     LIBRARIES,
     PerfFigures,
     _link_libraries,

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from loadtest.load_page import charts, load_page
-from loadtest.recorder import ANSWERED
-from loadtest.slo import Objectives, Slo, verdicts
+from loadtest.load.page import charts, load_page
+from loadtest.load.recorder import ANSWERED
+from loadtest.load.slo import Objectives, Slo, verdicts
 from tests.fixtures.load_figures import MODEL, figures
 
 SLO = Slo(Objectives(1.0, p99_milliseconds=50))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import InputError
-from loadtest.log_pipeline_speed import (
+from loadtest.services.log_pipeline_speed import (
     PipelineRun,
     Speed,
     distinct_lines,

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from loadtest.open_loop import OpenLoop, Sent
-from loadtest.recorder import ANSWERED, ERROR, NOT_SENT, Recorder, Records
+from loadtest.load.open_loop import OpenLoop, Sent
+from loadtest.load.recorder import ANSWERED, ERROR, NOT_SENT, Recorder, Records
 
 
 class SlowServer:

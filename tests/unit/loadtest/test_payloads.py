@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtest.answer_check import AnswerCheck, gateway_body
 from loadtest.eager_baseline import EagerModel
-from loadtest.payloads import continued, in_blocks, payload_mix, read_log_files
-from loadtest.reference import AnsweredMix
+from loadtest.load.answer_check import AnswerCheck, gateway_body
+from loadtest.load.payloads import continued, in_blocks, payload_mix, read_log_files
+from loadtest.load.reference import AnsweredMix
 from loadtest.served import Arrays, ServedModel
 from training.artifact import Artifact
 from training.data.source import DataSource

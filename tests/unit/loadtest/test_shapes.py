@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contract.errors import InputError
-from loadtest.shapes import SHAPES, Stage, arrivals, stage_index, stages_of
+from loadtest.load.shapes import SHAPES, Stage, arrivals, stage_index, stages_of
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from contract.errors import ConfigError
-from loadtest.figures import RunFigures
-from loadtest.load_table import load_markdown, load_table, ramp_row
-from loadtest.recorder import ANSWERED, ERROR, NOT_SENT, WRONG
-from loadtest.shapes import Stage
-from loadtest.slo import Objectives, Slo, fleet_verdicts, read_slo, verdicts, wrong_answers
-from loadtest.triton_statistics import counts_of
+from loadtest.load.figures import RunFigures
+from loadtest.load.recorder import ANSWERED, ERROR, NOT_SENT, WRONG
+from loadtest.load.shapes import Stage
+from loadtest.load.slo import Objectives, Slo, fleet_verdicts, read_slo, verdicts, wrong_answers
+from loadtest.load.table import load_markdown, load_table, ramp_row
+from loadtest.load.triton_statistics import counts_of
 from tests.fixtures.load_figures import MODEL, figures
 from training.registry import all_specs
 

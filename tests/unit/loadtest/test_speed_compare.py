@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.compare import Comparison, as_json
-from loadtest.compare_table import compare_report, ratios, verdict
-from loadtest.growth import fit_growth
-from loadtest.infer_message import infer_message
 from loadtest.log_mix import job_logs, mix_logs, new_logs, read_mix, restarted_logs
-from loadtest.presage_server import CONFIG_FILE, stage_newest, uncached_config
-from loadtest.speed_facts import Fact, matmul_flops
-from loadtest.speed_questions import CompareSettings
-from loadtest.speed_side import Rounds
+from loadtest.speed.compare import Comparison, as_json
+from loadtest.speed.compare_table import compare_report, ratios, verdict
+from loadtest.speed.facts import Fact, matmul_flops
+from loadtest.speed.growth import fit_growth
+from loadtest.speed.infer_message import infer_message
+from loadtest.speed.presage_server import CONFIG_FILE, stage_newest, uncached_config
+from loadtest.speed.questions import CompareSettings
+from loadtest.speed.side import Rounds
 
 
 class Digits:

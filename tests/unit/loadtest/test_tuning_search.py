@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.tuning import Tuning
-from loadtest.tuning_search import (
+from loadtest.speed.tuning import (
     Knob,
     Trial,
     TuneSettings,

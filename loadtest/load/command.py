@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from contract.errors import ServerAnswerError, ServerError
 
 if TYPE_CHECKING:
-    from loadtest.figures import RunFigures
-    from loadtest.locust_run import LoadSettings
-    from loadtest.own_server import Endpoints
-    from loadtest.slo import Slo, Verdict
+    from loadtest.load.figures import RunFigures
+    from loadtest.load.locust_run import LoadSettings
+    from loadtest.load.own_server import Endpoints
+    from loadtest.load.slo import Slo, Verdict
 
 _SHAPES = ("constant", "step", "ramp", "spike", "soak", "fleet")
 _CHANNELS = {"grpc": "gRPC", "http": "HTTP", "gateway": "gateway"}
@@ -123,8 +123,8 @@ def _add_servers(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def _endpoints(arguments: argparse.Namespace, address: Address) -> Iterator[Endpoints]:
-    from loadtest.gateway_speed import gateway
-    from loadtest.own_server import Endpoints, own_server
+    from loadtest.load.own_server import Endpoints, own_server
+    from loadtest.services.gateway_speed import gateway
 
     if arguments.own_server:
         with own_server(arguments.repository) as endpoints:
@@ -140,7 +140,7 @@ def _endpoints(arguments: argparse.Namespace, address: Address) -> Iterator[Endp
 
 
 def _settings(arguments: argparse.Namespace, endpoints: Endpoints) -> LoadSettings:
-    from loadtest.locust_run import CHANNELS, LoadSettings
+    from loadtest.load.locust_run import CHANNELS, LoadSettings
 
     channels = tuple(
         channel
@@ -180,9 +180,9 @@ def _settings(arguments: argparse.Namespace, endpoints: Endpoints) -> LoadSettin
 
 
 def _run(arguments: argparse.Namespace, address: Address) -> int:
-    from loadtest.load_table import load_markdown, load_table
-    from loadtest.locust_run import run_locust
-    from loadtest.slo import SLO_FILE, read_slo
+    from loadtest.load.locust_run import run_locust
+    from loadtest.load.slo import SLO_FILE, read_slo
+    from loadtest.load.table import load_markdown, load_table
 
     slo = read_slo(arguments.slo or SLO_FILE)
     with _endpoints(arguments, address) as endpoints:
@@ -204,9 +204,9 @@ def _ramp(arguments: argparse.Namespace, settings: LoadSettings, slo: Slo) -> in
     """Each model by itself, or one would break for what another takes."""
     from dataclasses import replace
 
-    from loadtest.load_table import ramp_row, ramp_table
-    from loadtest.locust_run import asked_models, run_locust
-    from loadtest.slo import wrong_answers
+    from loadtest.load.locust_run import asked_models, run_locust
+    from loadtest.load.slo import wrong_answers
+    from loadtest.load.table import ramp_row, ramp_table
 
     runs: list[RunFigures] = []
     for model in asked_models(settings):
@@ -227,7 +227,7 @@ def _ramp(arguments: argparse.Namespace, settings: LoadSettings, slo: Slo) -> in
 
 
 def _verdicts(figures: RunFigures, slo: Slo) -> list[Verdict]:
-    from loadtest.slo import fleet_verdicts, verdicts, wrong_answers
+    from loadtest.load.slo import fleet_verdicts, verdicts, wrong_answers
 
     if figures.plan.loop == "closed":
         return wrong_answers(figures)
@@ -260,14 +260,14 @@ def _write_page(
 ) -> None:
     if path is None:
         return
-    from loadtest.load_page import load_page
+    from loadtest.load.page import load_page
 
     _write(path, lambda: load_page(runs, found, slo, checked))
     print(f"report: {path}")
 
 
 def _ui(arguments: argparse.Namespace, address: Address) -> int:
-    from loadtest.locust_page import serve_page
+    from loadtest.load.locust_page import serve_page
 
     with _endpoints(arguments, address) as endpoints:
         return serve_page(arguments, endpoints)
@@ -292,7 +292,7 @@ def _checked(
     arguments: argparse.Namespace, endpoints: Endpoints, **facts: Any
 ) -> tuple[str, bool | None]:
     """The cross-check's table, and whether the clients agree; None: not measured."""
-    from loadtest.cross_check import CrossCheckSettings, cross_check, cross_check_table
+    from loadtest.load.cross_check import CrossCheckSettings, cross_check, cross_check_table
 
     settings = CrossCheckSettings(
         grpc_address=endpoints.grpc_address,
@@ -307,8 +307,8 @@ def _checked(
 
 
 def _reference(arguments: argparse.Namespace) -> int:
-    from loadtest.load_plan import LoadPlan
-    from loadtest.reference import write_answers
+    from loadtest.load.plan import LoadPlan
+    from loadtest.load.reference import write_answers
 
     write_answers(LoadPlan.read(arguments.plan), progress=not arguments.quiet)
     return 0

@@ -168,7 +168,7 @@ def score(url: str, path: Path, lines: int) -> PipelineRun:
     started = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=errors
+            command, cwd=Path(__file__).parent.parent.parent, stdout=subprocess.PIPE, stderr=errors
         )
         memory = ResidentMemory(process.pid)
         assert process.stdout is not None
@@ -254,7 +254,7 @@ def compare_alone(url: str, base: bytes, logs: Path) -> tuple[int, int, float]:
     command = [sys.executable, "-m", "services", "log_pipeline", "score", str(path)]
     told = subprocess.run(
         [*command, "--url", url, "--output", "all"],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parent.parent.parent,
         capture_output=True,
         check=True,
     ).stdout.splitlines()

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from contract.errors import ArtifactMissingError, InputError, PresageError
-from loadtest.compare import Comparison, as_json, compare_question
-from loadtest.compare_table import compare_report
-from loadtest.presage_server import presage_server
 from loadtest.served import ServedModel, served_models
-from loadtest.speed_facts import (
+from loadtest.speed.compare import Comparison, as_json, compare_question
+from loadtest.speed.compare_table import compare_report
+from loadtest.speed.facts import (
     SERIES,
     Fact,
     batch_fact,
@@ -22,7 +21,8 @@ from loadtest.speed_facts import (
     series_fact,
     start_facts,
 )
-from loadtest.speed_questions import BERT_TARGETS, CompareSettings, questions
+from loadtest.speed.presage_server import presage_server
+from loadtest.speed.questions import BERT_TARGETS, CompareSettings, questions
 
 FACT_PARTS = ("start", "batch", "series", "growth", "matmul")
 QUESTION_PARTS = ("lines", "rca", "bert", "forecasts")

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from loadtest.eager_process import EagerProcess
-from loadtest.grpc_load import GrpcLoad
 from loadtest.http_load import HttpLoad
-from loadtest.presage_server import ModelCounts, PresageServer
-from loadtest.process_cpu import ProcessCpu
+from loadtest.speed.grpc_load import GrpcLoad
+from loadtest.speed.presage_server import ModelCounts, PresageServer
+from loadtest.speed.process_cpu import ProcessCpu
 
 # "off", "on", "on, all seen", or "none": there is no cache to switch off.
 Caches = str

@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from contract.errors import ArtifactCorruptError
-from loadtest.load_plan import LoadPlan
-from loadtest.payloads import PayloadMix, payload_mix
+from loadtest.load.payloads import PayloadMix, payload_mix
+from loadtest.load.plan import LoadPlan
 from loadtest.served import Arrays, served_models
 from training.data.source import find_data
 

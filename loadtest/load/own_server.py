@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedded_triton import EmbeddedServer, ServerSettings
-from loadtest.gateway_speed import gateway
-from loadtest.triton_statistics import read_counts
+from loadtest.load.triton_statistics import read_counts
+from loadtest.services.gateway_speed import gateway
 
 RUN_FOLDER = Path("build/load/server")
 # A busy machine is slow to load five models; that is not what is measured.

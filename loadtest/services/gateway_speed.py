@@ -116,7 +116,7 @@ def gateway(url: str, repository: Path) -> Iterator[dict[str, int]]:
                 *(f"--url={url}", f"--repository={repository.absolute()}"),
                 *flags,
             ],
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parent.parent.parent,
             stdout=subprocess.DEVNULL,
             stderr=problems,
             env={k: v for k, v in os.environ.items() if not k.startswith("PRESAGE_")},

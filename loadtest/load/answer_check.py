@@ -14,8 +14,8 @@ import numpy as np
 
 from export.agreement import AnswerComparison, compared, front_disagreement, graph_disagreement
 from export.target import CPU, TARGETS
-from loadtest.payloads import PayloadMix
-from loadtest.reference import AnsweredMix
+from loadtest.load.payloads import PayloadMix
+from loadtest.load.reference import AnsweredMix
 from loadtest.served import Arrays, ServedModel
 
 

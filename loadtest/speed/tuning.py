@@ -21,10 +21,10 @@ import numpy as np
 from contract.errors import InputError, PresageError, UnknownModelError
 from export.config_pbtxt import CONFIG_FILE, ModelConfig
 from export.tuning import Tuning, Tunings, apply_tuning
-from loadtest.grpc_load import GrpcLoad
-from loadtest.infer_message import infer_message
-from loadtest.presage_server import PresageServer, presage_server, stage_newest
 from loadtest.served import Questions, ServedModel
+from loadtest.speed.grpc_load import GrpcLoad
+from loadtest.speed.infer_message import infer_message
+from loadtest.speed.presage_server import PresageServer, presage_server, stage_newest
 
 STALL_SECONDS = 0.4
 _STALL_RATIO = 10.0

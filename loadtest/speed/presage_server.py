@@ -15,7 +15,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from contract.errors import ArtifactMissingError, ServerAnswerError
-from loadtest.process_cpu import ProcessCpu
+from loadtest.speed.process_cpu import ProcessCpu
 
 UNCACHED = "__uncached"
 CONFIG_FILE = "config.pbtxt"

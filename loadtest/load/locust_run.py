@@ -23,19 +23,19 @@ from contract.errors import (
     ServerUnavailableError,
     UnknownModelError,
 )
-from loadtest.figures import RunFigures, make_figures
-from loadtest.load_plan import GATEWAY_MODELS, PLAN_VARIABLE, Channel, Flow, LoadPlan
+from loadtest.load.figures import RunFigures, make_figures
+from loadtest.load.plan import GATEWAY_MODELS, PLAN_VARIABLE, Channel, Flow, LoadPlan
+from loadtest.load.recorder import Records
+from loadtest.load.reference import read_answers
+from loadtest.load.shapes import DEFAULT_SECONDS, Process, stages_of
+from loadtest.load.slo import Slo, read_slo
+from loadtest.load.triton_statistics import StatisticsSampler, read_counts
 from loadtest.measure import TritonCaller
-from loadtest.recorder import Records
-from loadtest.reference import read_answers
 from loadtest.served import ServedModel, ready_models, served_models
-from loadtest.shapes import DEFAULT_SECONDS, Process, stages_of
-from loadtest.slo import Slo, read_slo
-from loadtest.triton_statistics import StatisticsSampler, read_counts
 
-LOCUST_FILE = Path(__file__).with_name("locustfile.py")
+LOCUST_FILE = Path(__file__).parent.parent / "locustfile.py"
 CHANNELS: tuple[Channel, ...] = ("gRPC", "HTTP", "gateway")
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parent.parent.parent
 # Importing, spawning, waiting for the last answers.
 _GRACE_SECONDS = 60
 _ANSWERS_SECONDS = 900

@@ -7,11 +7,11 @@ from statistics import median
 
 import numpy as np
 
-from loadtest.compare import Comparison
 from loadtest.hardware import hardware
-from loadtest.speed_facts import Fact
-from loadtest.speed_questions import CompareSettings
-from loadtest.speed_side import Rounds
+from loadtest.speed.compare import Comparison
+from loadtest.speed.facts import Fact
+from loadtest.speed.questions import CompareSettings
+from loadtest.speed.side import Rounds
 
 DEFINITIONS = """\
 **Eager** is FastAPI and eager PyTorch: the model loaded once, one request one forward pass (a job \

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from loadtest.load_plan import Flow, LoadPlan
-from loadtest.recorder import ANSWERED, ERROR, NOT_SENT, WRONG, Records
-from loadtest.shapes import Stage, stage_index
-from loadtest.triton_statistics import ModelCounts, StatisticsSampler
+from loadtest.load.plan import Flow, LoadPlan
+from loadtest.load.recorder import ANSWERED, ERROR, NOT_SENT, WRONG, Records
+from loadtest.load.shapes import Stage, stage_index
+from loadtest.load.triton_statistics import ModelCounts, StatisticsSampler
 
 QUANTILES = (0.5, 0.95, 0.99)
 DIRECT = ("gRPC", "HTTP")

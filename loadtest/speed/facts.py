@@ -16,14 +16,14 @@ import tritonclient.grpc as triton
 
 from clients import CallPolicy, LogAnomalyClient, MetricForecastClient, TrainFailureRCAClient
 from contract.errors import PresageError
-from loadtest.growth import LINEAR_UP_TO, Growth, fit_growth
-from loadtest.grpc_load import LIVE, GrpcLoad
-from loadtest.infer_message import infer_message
 from loadtest.log_mix import LETTERS, job_logs, new_logs
-from loadtest.presage_server import PresageServer
 from loadtest.served import Arrays, Questions, ServedModel, text_of
-from loadtest.speed_check import ask
-from loadtest.speed_side import InProcessSide, OnnxSession, PresageSide
+from loadtest.speed.check import ask
+from loadtest.speed.growth import LINEAR_UP_TO, Growth, fit_growth
+from loadtest.speed.grpc_load import LIVE, GrpcLoad
+from loadtest.speed.infer_message import infer_message
+from loadtest.speed.presage_server import PresageServer
+from loadtest.speed.side import InProcessSide, OnnxSession, PresageSide
 
 READY_SECONDS = 15.0
 FIRST_REQUEST_RATIO = 2.0

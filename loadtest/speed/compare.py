@@ -22,12 +22,12 @@ import tritonclient.grpc as triton
 from contract.errors import ArtifactMissingError, PresageError, ServerSetupError
 from loadtest.eager_process import EagerCaller, EagerProcess
 from loadtest.http_load import http_request
-from loadtest.infer_message import infer_message
-from loadtest.presage_server import UNCACHED, PresageServer, presage_server
 from loadtest.served import Arrays, ServedModel
-from loadtest.speed_check import Checked, ask, check_side, eager_answers
-from loadtest.speed_questions import BERT_TARGETS, TARGETS, CompareSettings, Question
-from loadtest.speed_side import EagerSide, InProcessSide, OnnxSession, PresageSide, Rounds, Side
+from loadtest.speed.check import Checked, ask, check_side, eager_answers
+from loadtest.speed.infer_message import infer_message
+from loadtest.speed.presage_server import UNCACHED, PresageServer, presage_server
+from loadtest.speed.questions import BERT_TARGETS, TARGETS, CompareSettings, Question
+from loadtest.speed.side import EagerSide, InProcessSide, OnnxSession, PresageSide, Rounds, Side
 
 WARM_UP_SECONDS = 1.0
 _CHECKED_REQUESTS = 8

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from loadtest.shapes import Process, Stage
+from loadtest.load.shapes import Process, Stage
 
 Channel = Literal["gRPC", "HTTP", "gateway"]
 PLAN_VARIABLE = "PRESAGE_LOADTEST_PLAN"

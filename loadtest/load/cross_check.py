@@ -11,12 +11,12 @@ from statistics import median
 
 from contract.errors import ServerAnswerError, ServerSetupError, UnknownModelError
 from loadtest.closing_table import processor
-from loadtest.load_plan import LoadPlan
-from loadtest.locust_run import LoadSettings, make_plan, measure_plan, prepare_answers
-from loadtest.perf_analyzer import PerfFigures, find_perf_analyzer, run_perf_analyzer
-from loadtest.reference import read_answers
+from loadtest.load.locust_run import LoadSettings, make_plan, measure_plan, prepare_answers
+from loadtest.load.perf_analyzer import PerfFigures, find_perf_analyzer, run_perf_analyzer
+from loadtest.load.plan import LoadPlan
+from loadtest.load.reference import read_answers
+from loadtest.load.slo import read_slo
 from loadtest.served import ServedModel, served_models
-from loadtest.slo import read_slo
 
 ALLOWED_DIFFERENCE = 0.2
 # Asked in turn by both, so that both meet the same cache.

@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 
 from loadtest.closing_table import processor
-from loadtest.figures import Figures, RunFigures, StageFigures
-from loadtest.slo import Slo, Verdict
-from loadtest.triton_statistics import ModelCounts
+from loadtest.load.figures import Figures, RunFigures, StageFigures
+from loadtest.load.slo import Slo, Verdict
+from loadtest.load.triton_statistics import ModelCounts
 
 HEADER = (
     "model",

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import ArtifactMissingError
-from loadtest.bert_base import BertBasePlaces
 from loadtest.log_mix import job_logs, new_logs, read_mix, restarted_logs
 from loadtest.served import Arrays, ServedModel, served_models, text_of
+from loadtest.speed.bert_base import BertBasePlaces
 
 TARGETS = {
     "cpu": Path("model_repository"),

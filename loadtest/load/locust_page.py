@@ -6,8 +6,7 @@ import argparse
 import subprocess
 import tempfile
 
-from loadtest.load_plan import PLAN_VARIABLE
-from loadtest.locust_run import (
+from loadtest.load.locust_run import (
     CHANNELS,
     LoadSettings,
     asked_models,
@@ -16,8 +15,9 @@ from loadtest.locust_run import (
     make_plan,
     prepare_answers,
 )
-from loadtest.own_server import Endpoints
-from loadtest.slo import read_slo
+from loadtest.load.own_server import Endpoints
+from loadtest.load.plan import PLAN_VARIABLE
+from loadtest.load.slo import read_slo
 
 HOST = "127.0.0.1"
 

@@ -114,7 +114,7 @@ class _Service:
         with (self._folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 self._command,
-                cwd=Path(__file__).parent.parent,
+                cwd=Path(__file__).parent.parent.parent,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

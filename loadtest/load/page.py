@@ -13,11 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from contract.plotly_script import plotly_script
-from loadtest.figures import RunFigures
-from loadtest.load_table import HEADER, RAMP_HEADER, load_rows, notes, ramp_row, title, total
-from loadtest.slo import Slo, Verdict
+from loadtest.load.figures import RunFigures
+from loadtest.load.slo import Slo, Verdict
+from loadtest.load.table import HEADER, RAMP_HEADER, load_rows, notes, ramp_row, title, total
 
-_TEMPLATE = "load_page.html.j2"
+_TEMPLATE = "page.html.j2"
 # Colours that the eye tells apart on white and on black, also without red and green.
 COLOURS = ("#0b72c9", "#d1600a", "#12845b", "#b0409a", "#8a6d00", "#5a66d6", "#c2362f")
 

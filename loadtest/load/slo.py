@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from contract.errors import ConfigError
-from loadtest.figures import Figures, RunFigures
-from loadtest.triton_statistics import ModelCounts
+from loadtest.load.figures import Figures, RunFigures
+from loadtest.load.triton_statistics import ModelCounts
 
-SLO_FILE = Path(__file__).with_name("slo.toml")
+SLO_FILE = Path(__file__).parent.parent / "slo.toml"
 _SHARES = ("error_rate", "queue_share")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtest.recorder import ERROR, NOT_SENT, Recorder
+from loadtest.load.recorder import ERROR, NOT_SENT, Recorder
 
 
 @dataclass(frozen=True)

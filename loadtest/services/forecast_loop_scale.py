@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.errors import ServerAnswerError
-from loadtest.forecast_loop_source import (
+from loadtest.services.forecast_loop_source import (
     METRIC,
     SHARD_LABEL,
     STEP_SECONDS,

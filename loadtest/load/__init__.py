@@ -1,0 +1,1 @@
+"""Load on the running server: Locust, open loop, objectives, every answer checked."""

@@ -1,0 +1,1 @@
+"""What the services on top of the server hold: one measurement each."""

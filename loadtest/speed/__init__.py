@@ -1,0 +1,1 @@
+"""Speed against eager PyTorch: ``compare``, and the search for better settings."""
