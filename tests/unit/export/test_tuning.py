@@ -8,7 +8,7 @@ import pytest
 
 from contract.errors import ConfigError
 from export.command import main
-from export.config_pbtxt import ModelConfig, parse_config, spec_configs
+from export.config_pbtxt import MAX_QUEUE_SIZE, ModelConfig, parse_config, spec_configs
 from export.target import CPU, TARGETS
 from export.tuning import Tuning, apply_tuning, read_tunings, write_tunings
 from training.registry import get_spec
@@ -68,7 +68,7 @@ def test_front_and_classifier_are_tuned() -> None:
     assert config.instance_group[0].count == 2
     assert list(config.dynamic_batching.preferred_batch_size) == [64]
     assert config.dynamic_batching.max_queue_delay_microseconds == 500
-    assert config.dynamic_batching.default_queue_policy.max_queue_size == 1024
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == MAX_QUEUE_SIZE
     assert config.parameters["text_chunk_tokens"].string_value == "512"
     tuned = apply_tuning(config_of("log_anomaly_classifier"), Tuning(instances=3, threads=2))
     config = parse_config(tuned.config)
