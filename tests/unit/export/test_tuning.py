@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from contract.errors import ConfigError
+from contract.manifest import MAX_QUEUE_SIZE
 from export.command import main
-from export.config_pbtxt import MAX_QUEUE_SIZE, ModelConfig, parse_config, spec_configs
+from export.config_pbtxt import ModelConfig, parse_config, spec_configs
 from export.target import CPU, TARGETS
 from export.tuning import Tuning, apply_tuning, read_tunings, write_tunings
 from training.registry import get_spec
