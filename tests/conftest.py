@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parts = item.path.relative_to(TESTS).parts
         if parts[0] in {"unit", "parity", "integration", "load"}:
             item.add_marker(parts[0])
-        if parts[0] in {"parity", "integration", "load"}:
+        if parts[0] in {"integration", "load"}:
             asks_chain = "chain" in getattr(item, "fixturenames", ())
             group = "chain" if asks_chain else "/".join(parts[:2])
             item.add_marker(pytest.mark.xdist_group(group))

@@ -20,6 +20,10 @@ from training.registry import get_spec
 from training.text.trainer import eager_classify
 
 
+# Its fixtures are dear: one worker has them.
+pytestmark = pytest.mark.xdist_group("front_model")
+
+
 @pytest.fixture(scope="module")
 def ascents(
     toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory

@@ -26,6 +26,10 @@ MAKERS = {
 }
 
 
+# Its fixtures are dear: one worker has them.
+pytestmark = pytest.mark.xdist_group("mutations")
+
+
 @pytest.fixture(scope="module")
 def ascents(toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ascent]:
     """One exported tiny run of each model."""
