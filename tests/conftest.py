@@ -18,17 +18,19 @@ TESTS = Path(__file__).parent
 REPOSITORY_ROOT = TESTS.parent
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The folder sets the marker: tests/unit → unit, and so on.
 
     Where servers run, a folder's tests share them: they stay in one worker of xdist. Those that ask
-    for the trained chain, wherever they lie, share it too: it is trained once.
+    for the trained chain, wherever they lie, share it too: it is trained once. First, because xdist
+    reads its own marker in the same hook.
     """
     for item in items:
         parts = item.path.relative_to(TESTS).parts
         if parts[0] in {"unit", "parity", "integration", "load"}:
             item.add_marker(parts[0])
-        if parts[0] in {"integration", "load"}:
+        if parts[0] in {"integration", "load"} and not item.get_closest_marker("xdist_group"):
             asks_chain = "chain" in getattr(item, "fixturenames", ())
             group = "chain" if asks_chain else "/".join(parts[:2])
             item.add_marker(pytest.mark.xdist_group(group))
