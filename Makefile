@@ -63,13 +63,13 @@ test-engine:
 	@bash requirements/test_engine.sh
 
 unit: setup
-	@$(PY) -m pytest tests/unit -q -n 2 --dist loadgroup
+	@$(PY) -m pytest tests/unit -q -n 2 --dist loadscope
 
 parity-tests: setup
-	@$(PY) -m pytest tests/parity -q -m "not slow" -n 2 --dist loadgroup
+	@$(PY) -m pytest tests/parity -q -m "not slow" -n 2 --dist loadscope
 
 integration: setup
-	@$(PY) -m pytest tests/integration tests/load -q -m "not slow" -n 2 --dist loadgroup
+	@$(PY) -m pytest tests/integration tests/load -q -m "not slow" -n 2 --dist loadscope
 
 faults: setup test-servers  ## every promise under faults, kept or not: table, build/faults.md; SOAK_MINUTES=20
 	@PRESAGE_FAULTS_STRICT=1 PRESAGE_FAULTS_SOAK_MINUTES=$(SOAK_MINUTES) \

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,22 +18,42 @@ TESTS = Path(__file__).parent
 REPOSITORY_ROOT = TESTS.parent
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folder sets the marker: tests/unit → unit, and so on.
+# Test files that ask for the trained chain: one worker of xdist has it for all of them.
+CHAIN = {
+    "integration/chain/test_chain.py",
+    "integration/clients/test_clients_command.py",
+    "integration/gateway/test_apis.py",
+    "load/test_load_run.py",
+}
 
-    Where servers run, a folder's tests share them: they stay in one worker of xdist. Those that ask
-    for the trained chain, wherever they lie, share it too: it is trained once. First, because xdist
-    reads its own marker in the same hook.
-    """
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folder sets the marker: tests/unit → unit, and so on."""
     for item in items:
-        parts = item.path.relative_to(TESTS).parts
-        if parts[0] in {"unit", "parity", "integration", "load"}:
-            item.add_marker(parts[0])
-        if parts[0] in {"integration", "load"} and not item.get_closest_marker("xdist_group"):
-            asks_chain = "chain" in getattr(item, "fixturenames", ())
-            group = "chain" if asks_chain else "/".join(parts[:2])
-            item.add_marker(pytest.mark.xdist_group(group))
+        path = item.path.relative_to(TESTS)
+        folder = path.parts[0]
+        if folder in {"unit", "parity", "integration", "load"}:
+            item.add_marker(folder)
+        asks_chain = "chain" in getattr(item, "fixturenames", ())
+        assert not asks_chain or path.as_posix() in CHAIN, f"name {path} in tests/conftest.py"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist loadscope``: where servers run, a folder's tests share them in one worker.
+
+    By ids, since the marker of ``loadgroup`` does nothing under pytest 9.2 (xdist 3.8).
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            parts = nodeid.split("::")[0].removeprefix("tests/").split("/")
+            if "/".join(parts) in CHAIN:
+                return "chain"
+            whole = parts[0] in {"integration", "load"} or parts[:2] == ["unit", "k8s"]
+            return "/".join(parts[:2] if whole else parts)
+
+    return FolderScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

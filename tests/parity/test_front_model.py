@@ -19,9 +19,6 @@ from export.version_folder import stage
 from training.registry import get_spec
 from training.text.trainer import eager_classify
 
-# Its fixtures are dear: one worker has them.
-pytestmark = pytest.mark.xdist_group("front_model")
-
 
 @pytest.fixture(scope="module")
 def ascents(

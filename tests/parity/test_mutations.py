@@ -17,8 +17,8 @@ from export.mutation.suite import CATALOGUE, Outcome, run_suite, table
 from training.artifact import Artifact
 from training.registry import get_spec
 
-# A hundred exports are proven in one fixture, which one worker has: two minutes on two idle cores.
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("mutations")]
+# A hundred exports are proven in one fixture: two minutes on two idle cores.
+pytestmark = pytest.mark.timeout(900)
 MAKERS = {
     "log_anomaly": "make_tiny_log_anomaly",
     "train_failure_rca": "make_tiny_rca",

@@ -13,7 +13,6 @@ import pytest
 from tests.fixtures.ansible_hosts import PLAYBOOKS, ROOT, Unit, run_ansible
 
 # One worker renders them for all.
-pytestmark = pytest.mark.xdist_group("ansible_units")
 SERVICES = (
     "triton",
     "metric-forecast",

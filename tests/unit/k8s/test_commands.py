@@ -15,7 +15,6 @@ import pytest
 
 from tests.fixtures.manifests import K8S, ROOT, Document, Pod, config_map, pods
 
-pytestmark = pytest.mark.xdist_group("k8s")
 TOOLS = "/opt/presage/tools"
 _OURS = ("metric-forecast", "log-anomaly", "train-failure-rca", "forecast-loop", "log-pipeline",
          "job-diagnosis")  # fmt: skip

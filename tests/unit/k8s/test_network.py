@@ -10,8 +10,6 @@ import yaml
 
 from tests.fixtures.manifests import ROOT, Document, Pod, find, pods
 
-pytestmark = pytest.mark.xdist_group("k8s")
-
 
 def _policies(documents: list[Document], pod: Pod) -> list[Document]:
     return [

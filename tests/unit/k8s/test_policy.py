@@ -12,7 +12,6 @@ import pytest
 from tests.fixtures.manifests import Document, Pod, find, pods
 from tests.unit.k8s import rules
 
-pytestmark = pytest.mark.xdist_group("k8s")
 _ASKS_THE_API_SERVER = ("job-logs", "job-diagnosis")
 """Composition and pod: the only one that may hold a token of the API server."""
 

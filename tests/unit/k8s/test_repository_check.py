@@ -15,8 +15,6 @@ from export.publish import publish
 from tests.fixtures.manifests import Document, Pod, config_map, pods, write_tools
 from tests.unit.export.test_publish import make_candidate
 
-pytestmark = pytest.mark.xdist_group("k8s")
-
 
 @pytest.fixture(scope="module")
 def repository(toy_model: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:

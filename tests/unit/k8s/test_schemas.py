@@ -10,7 +10,6 @@ import pytest
 from tests.fixtures import custom_resources
 from tests.fixtures.manifests import Document, find
 
-pytestmark = pytest.mark.xdist_group("k8s")
 # preStop.sleep needs 1.30; the newest that the validator knows.
 VERSIONS = ("1.30", "1.37")
 
