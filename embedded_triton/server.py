@@ -48,7 +48,6 @@ class ServerSettings:
     """
 
     repository: Path
-    host: str = HOST
     http_port: int = 9000
     grpc_port: int = 9001
     metrics_port: int = 9002
@@ -57,6 +56,7 @@ class ServerSettings:
     run_folder: Path = Path("build/embedded_triton")
     startup_timeout_seconds: float = 60.0
     extra_flags: tuple[str, ...] = ()
+    host: str = HOST
     backends: Path | None = None
     log_to_stderr: bool = False
 
