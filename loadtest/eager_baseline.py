@@ -6,14 +6,17 @@ windows, read by the same text front). No batching across requests, as such serv
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import os
 import socket
 import sys
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio.to_thread
 import numpy as np
 import torch
 import uvicorn
@@ -104,9 +107,17 @@ class _Threads:
             self._local.count = self.count
 
 
+@contextlib.asynccontextmanager
+async def _one_request_a_core(_app: FastAPI) -> AsyncIterator[None]:
+    """As many requests at a time as there are cores, the rest waiting in line: forty threads, as
+    Starlette has them, take the interpreter from each other and answer a fraction of it."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = len(os.sched_getaffinity(0))
+    yield
+
+
 def make_app(models: dict[str, EagerModel]) -> FastAPI:
     """POST /predict/<model> {input: rows} → {output: rows}; PUT /threads/<n>; GET /health."""
-    app = FastAPI(title="eager baseline")
+    app = FastAPI(title="eager baseline", lifespan=_one_request_a_core)
     threads = _Threads()
 
     @app.get("/health")
