@@ -26,6 +26,8 @@ from embedded_triton.repository import ON_TRIAL, RepositoryModel
 from embedded_triton.stubs import SHARED_MEMORY, ProcessTable, ServerProcesses, Stub
 from embedded_triton.supervisor_metrics import SERVER, SupervisorMetrics
 
+_INDEX_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class SupervisorPolicy:
@@ -224,8 +226,21 @@ class Supervisor:
             for stub in stubs:
                 if self.health.state(stub.model) is ModelState.BROKEN:
                     self._handled.add(stub.pid)
-                if stub.pid not in self._handled and stub not in self._leftovers:
-                    self._want(stub.model, cause, now)
+                if stub.pid in self._handled or stub in self._leftovers:
+                    continue
+                if stub in processes.dead and not self._is_served(stub):
+                    self._handled.add(stub.pid)
+                    continue
+                self._want(stub.model, cause, now)
+
+    def _is_served(self, stub: Stub) -> bool:
+        """A version that Triton refuses to load, or retires, ends too: nobody misses its process."""
+        try:
+            rows = self._server.control.index(timeout=_INDEX_SECONDS)
+        except ServerError:
+            return True
+        served = {(row["name"], row.get("version")) for row in rows if row.get("state") == "READY"}
+        return (stub.model, stub.version) in served
 
     def _look_at_canaries(self, now: float) -> None:
         for canary in self._canaries.finished():

@@ -80,9 +80,10 @@ class HttpControl:
     def unload(self, name: str, *, timeout: float = 60.0) -> None:
         self.call("POST", f"/v2/repository/models/{quote(name)}/unload", {}, timeout=timeout)
 
-    def index(self) -> list[dict[str, str]]:
+    def index(self, *, timeout: float = 10.0) -> list[dict[str, str]]:
         """Triton's own list: name, version, state, reason."""
-        answer: list[dict[str, str]] = self.call("POST", "/v2/repository/index", {})
+        path = "/v2/repository/index"
+        answer: list[dict[str, str]] = self.call("POST", path, {}, timeout=timeout)
         return answer
 
     def config(self, name: str, *, timeout: float = 10.0) -> dict[str, Any]:

@@ -58,6 +58,11 @@ class FakeControl:
     def unload(self, name: str) -> None:
         self.calls.append(f"unload {name}")
 
+    def index(self, *, timeout: float = 1.0) -> list[dict[str, str]]:
+        return [{"name": n, "version": "1", "state": "READY"} for n in (GRAPH, FRONT)] + [
+            {"name": GRAPH, "version": "2", "state": "LOADING"}
+        ]
+
     def config(self, name: str, *, timeout: float = 1.0) -> dict[str, object]:
         return {}
 
@@ -160,9 +165,9 @@ class World:
         self.canaries.arrived.append(Canary(model, verdict, reason, instance))
         self.look()
 
-    def kill(self, model: str, pid: int) -> None:
+    def kill(self, model: str, pid: int, version: str = "1") -> None:
         """One stub more is a zombie."""
-        dead = self.processes.seen.dead | {Stub(pid, model, "1", f"region_{pid}")}
+        dead = self.processes.seen.dead | {Stub(pid, model, version, f"region_{pid}")}
         self.processes.seen = replace(self.processes.seen, dead=dead)
 
     def metric(self, line: str) -> float:
@@ -199,6 +204,13 @@ def test_a_zombie_is_unloaded_and_loaded_once(world: World) -> None:
     assert world.health.why_not_ready() == []
     restarts = 'presage_supervisor_restarts_total{cause="process killed",model="%s"}'
     assert world.metric(restarts % GRAPH) == 1
+
+
+def test_a_version_that_is_refused_ends_and_the_served_one_is_left_alone(world: World) -> None:
+    world.kill(GRAPH, 20, version="2")
+    world.look(10)
+    assert world.server.control.calls == []
+    assert world.health.why_not_ready() == []
 
 
 def test_readiness_is_false_while_a_model_is_restarted(world: World) -> None:
