@@ -234,7 +234,7 @@ class Supervisor:
                 self._want(stub.model, cause, now)
 
     def _is_served(self, stub: Stub) -> bool:
-        """A version that Triton refuses to load, or retires, ends too: nobody misses its process."""
+        """A version that Triton refuses or retires ends too, and nobody misses its process."""
         try:
             rows = self._server.control.index(timeout=_INDEX_SECONDS)
         except ServerError:
