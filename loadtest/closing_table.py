@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from contract.errors import ServerUnavailableError
 from loadtest.demo_answers import DemoAnswer, ask_one
 from loadtest.eager_process import EagerProcess
+from loadtest.hardware import processor
 from loadtest.measure import CONCURRENCY, ROUNDS, Measurement, measure
 from loadtest.served import ServedModel, ready_models, served_models
 
@@ -130,17 +130,6 @@ def _notes() -> list[str]:
         f" of {ROUNDS}.",
         f"Hardware: {processor()}, {cores} cores, shared by server, baseline and callers.",
     ]
-
-
-def processor() -> str:
-    """Its name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def as_text(table: ClosingTable) -> str:

@@ -8,12 +8,16 @@ import re
 from pathlib import Path
 
 
-def hardware() -> str:
-    """``2 cores of AMD EPYC``."""
+def processor() -> str:
+    """``AMD EPYC``."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8")
         found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     except OSError:
         found = None
-    name = found[1].strip() if found else platform.processor() or platform.machine()
-    return f"{len(os.sched_getaffinity(0))} cores of {name}"
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def hardware() -> str:
+    """``2 cores of AMD EPYC``."""
+    return f"{len(os.sched_getaffinity(0))} cores of {processor()}"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
-import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+
+from loadtest.hardware import processor
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 _TIMEOUT_SECONDS = 20.0
@@ -62,15 +61,6 @@ def inspect_machine() -> Machine:
         checks.append(Check("GPU", None, "torch.cuda.is_available() is false"))
     checks += [_compiler(), _onnxruntime(), *_tritons()]
     return Machine(device, name, tuple(checks))
-
-
-def processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
 
 
 def _driver() -> Check:

@@ -22,6 +22,7 @@ from loadtest.gpu_proof.machine import Machine
 from loadtest.gpu_proof.sides import NotMeasuredError, onnx_file, torchscript_file
 from loadtest.gpu_proof.subjects import Subject
 from loadtest.served import Arrays
+from loadtest.wire_tensors import request_tensors
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 180.0
@@ -193,14 +194,8 @@ class TritonSide:
         self._suffixes = served == "torchscript"
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        tensors = []
-        for tensor in self._graph.inputs:
-            array = inputs[tensor.name]
-            one = self._triton.InferInput(tensor.name, list(array.shape), tensor.dtype)
-            one.set_data_from_numpy(array)
-            tensors.append(one)
         try:
-            answer = self._client.infer(self.model, tensors)
+            answer = self._client.infer(self.model, request_tensors(self._triton, inputs))
         except self._triton.InferenceServerException as error:
             raise NotMeasuredError(f"{self.model}: {error}") from error
         return {

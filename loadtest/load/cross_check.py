@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from contract.errors import ServerAnswerError, ServerSetupError, UnknownModelError
-from loadtest.closing_table import processor
+from loadtest.hardware import processor
 from loadtest.load.locust_run import LoadSettings, make_plan, measure_plan, prepare_answers
 from loadtest.load.perf_analyzer import PerfFigures, find_perf_analyzer, run_perf_analyzer
 from loadtest.load.plan import LoadPlan

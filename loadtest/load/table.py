@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 
-from loadtest.closing_table import processor
+from loadtest.hardware import processor
 from loadtest.load.figures import Figures, RunFigures, StageFigures
 from loadtest.load.slo import Slo, Verdict
 from loadtest.load.triton_statistics import ModelCounts
