@@ -51,6 +51,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             if "/".join(parts) in CHAIN:
                 return "chain"
             whole = parts[0] in {"integration", "load"} or parts[:2] == ["unit", "k8s"]
+            # Each of these has servers of its own to lose, and waits most of its time.
+            if parts[:3] == ["integration", "faults", "services"]:
+                whole = False
             return "/".join(parts[:2] if whole else parts)
 
     return FolderScheduling(config, log) if config.getvalue("dist") == "loadscope" else None

@@ -23,6 +23,8 @@ _STARTUP_SECONDS = 180.0
 _TIMEOUT_SECONDS = 30.0
 # A front tells what it counted up to a quarter of a second late.
 _COUNTERS_LATE_SECONDS = 0.35
+_SETTLE_SECONDS = 0.1
+_SETTLE_TRIES = 50
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,17 @@ class PresageServer:
     ready_seconds: float
 
     def statistics(self, model: str) -> ModelCounts:
-        """What Triton has counted of a model's newest version. Raises ServerAnswerError."""
+        """What Triton has counted of a model's newest version, once it counts no further: Triton
+        counts a request after its answer has left. Raises ServerAnswerError."""
+        counts = self._counted(model)
+        for _ in range(_SETTLE_TRIES):
+            time.sleep(_SETTLE_SECONDS)
+            before, counts = counts, self._counted(model)
+            if counts == before:
+                break
+        return counts
+
+    def _counted(self, model: str) -> ModelCounts:
         document = json.loads(_get(self.http_address, f"/v2/models/{model}/stats"))
         newest = document["model_stats"][-1]
         parts = newest["inference_stats"]

@@ -8,9 +8,10 @@ with the fixture: ``promise.measured("back after 2.1 s")``. Time limits come fro
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -104,6 +105,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows = _rows(terminalreporter)
     if not rows:
         return
+    build = terminalreporter.config.rootpath / "build"
+    if strict():
+        rows = _joined(build / "faults.json", rows)
     counted = [row for row in rows if row.verdict != _SKIPPED]
     kept = sum(row.verdict == _KEPT for row in counted)
     terminalreporter.section("promises")
@@ -115,7 +119,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"skipped {row.name}: {row.measured}")
     total = f"promises kept: {kept} of {len(counted)}"
     terminalreporter.write_line(total)
-    _write_markdown(terminalreporter.config.rootpath / "build" / "faults.md", rows, total)
+    _write_markdown(build / "faults.md", rows, total)
+
+
+def _joined(path: Path, rows: list[_Row]) -> list[_Row]:
+    """With the rows of the parts that ran before: `make faults` runs its parts one by one."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    named = {row.name: row for row in [*(_Row(**row) for row in before), *rows]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = [asdict(row) for row in named.values()]
+    path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+    return list(named.values())
 
 
 def _rows(reporter: pytest.TerminalReporter) -> list[_Row]:

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -19,6 +20,7 @@ from tests.integration.faults.conftest import Promise
 from tests.integration.faults.launched_server import Launched, memory_bytes, wait_until
 from tests.integration.faults.retrying_load import PATIENT, RetryingLoad
 
+FUZZERS = 4
 GOOD_EVERY = 50
 LARGEST_JSON_DIMENSION = 16
 # 2^61 FP32 elements are more bytes than a vector holds; fewer would be allocated and zeroed first.
@@ -77,7 +79,7 @@ def http_body(chance: random.Random) -> bytes:
         for _ in range(chance.randrange(1, 8)):
             body[chance.randrange(len(body))] = chance.randrange(256)
     if chance.random() < 0.05:
-        body = bytes(chance.randrange(256) for _ in range(chance.randrange(200)))
+        body = chance.randbytes(chance.randrange(200))
     return bytes(body)
 
 
@@ -102,7 +104,7 @@ def grpc_message(chance: random.Random) -> bytes:
             name=chance.choice(NAMES), datatype=chance.choice(DTYPES), shape=_shape(chance)
         )
         if chance.random() < 0.6:
-            raw = bytes(chance.randrange(256) for _ in range(chance.choice((0, 1, 4, 16, 64, 128))))
+            raw = chance.randbytes(chance.choice((0, 1, 4, 16, 64, 128)))
             if tensor.datatype == "BYTES" and chance.random() < 0.5:
                 raw = struct.pack("<I", chance.choice((0, 4, 2**32 - 1, len(raw)))) + raw
             request.raw_input_contents.append(raw)
@@ -145,6 +147,33 @@ def grpc_sender(address: str) -> Callable[[bytes], None]:
     return send
 
 
+class Fuzzer:
+    """One sender of nonsense over both protocols, with a good request now and then."""
+
+    def __init__(self, server: Launched, expected: dict[str, float], seed: int) -> None:
+        self._http = server.state["http_url"]
+        self._url = server.state["grpc_url"]
+        self._send_grpc = grpc_sender(self._url)
+        self._expected = expected
+        self._chance = random.Random(20_241 + seed)
+        self.good = self.wrong = 0
+
+    def send(self, count: int) -> None:
+        """Raises TimeoutError where the server leaves a request hanging."""
+        lines = list(self._expected)
+        with LogAnomalyClient(f"grpc://{self._url}", PATIENT) as client:
+            for number in range(count):
+                if number % 2:
+                    send_http(self._http, http_request(self._chance))
+                else:
+                    self._send_grpc(grpc_message(self._chance))
+                if number % GOOD_EVERY == 0:
+                    line = self._chance.choice(lines)
+                    [verdict] = client.classify([line])
+                    self.good += 1
+                    self.wrong += not np.isclose(verdict.score, self._expected[line], atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "count", [1_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(3_600)])]
 )
@@ -155,27 +184,17 @@ def grpc_sender(address: str) -> Callable[[bytes], None]:
 def test_nonsense_crashes_nothing(
     count: int, server: Launched, expected_scores: dict[str, float], promise: Promise
 ) -> None:
-    state, pid = server.state, server.server_pid
-    send_grpc = grpc_sender(state["grpc_url"])
-    chance = random.Random(20_241)
-    lines = list(expected_scores)
+    pid = server.server_pid
     stubs = {stub.pid for model in MODELS for stub in server.stubs(model)}
-    good = wrong = 0
-    warm_bytes = 0
-    with LogAnomalyClient(f"grpc://{state['grpc_url']}", PATIENT) as client:
-        for number in range(count):
-            if number % 2:
-                send_http(state["http_url"], http_request(chance))
-            else:
-                send_grpc(grpc_message(chance))
-            if number % GOOD_EVERY == 0:
-                line = chance.choice(lines)
-                [verdict] = client.classify([line])
-                good += 1
-                wrong += not np.isclose(verdict.score, expected_scores[line], atol=1e-4)
-            if number == count // 4:
-                warm_bytes = memory_bytes(server)
+    fuzzers = [Fuzzer(server, expected_scores, seed) for seed in range(FUZZERS)]
+    # Memory counts from where every kind of request has been seen.
+    warm = count // 4
+    with ThreadPoolExecutor(FUZZERS) as pool:
+        list(pool.map(lambda one: one.send(warm // FUZZERS), fuzzers))
+        warm_bytes = memory_bytes(server)
+        list(pool.map(lambda one: one.send((count - warm) // FUZZERS), fuzzers))
     growth = memory_bytes(server) / warm_bytes - 1
+    good, wrong = sum(one.good for one in fuzzers), sum(one.wrong for one in fuzzers)
     crashed = server.server_pid != pid or not stubs <= {
         stub.pid for model in MODELS for stub in server.stubs(model)
     }
