@@ -65,6 +65,8 @@ def _eager(subject: Subject, device: str, _folder: Path) -> Run:
 def _compiled(subject: Subject, device: str, _folder: Path) -> Run:
     import torch
 
+    if device == "cpu" and not subject.is_text:
+        raise NotMeasuredError("a forecaster compiles for more than four minutes on a CPU")
     # A compiled network of an earlier subject must not count as a recompilation of this one.
     torch._dynamo.reset()
     compiled: Any = torch.compile(copy.deepcopy(subject.network).to(device), dynamic=True)
