@@ -7,7 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 RULES := -m services forecast_loop rules --config deploy/prometheus/forecast_loop.toml \
-	--output deploy/prometheus/rules
+	--output deploy/prometheus/rules --operator deploy/k8s/components/monitoring/rules.yaml
 DASHBOARDS := -m services dashboards --config deploy/prometheus/forecast_loop.toml \
 	--output deploy/grafana/dashboards
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
@@ -120,7 +120,7 @@ compare: setup  ## size, decisions and speed of every target of MODEL=…, again
 corpus: setup  ## run every failing program again; rewrites the provoked part of the RCA corpus
 	@$(PY) -m training.train_failure_rca.corpus.provoke
 
-rules: setup  ## alerting rules from deploy/prometheus/forecast_loop.toml
+rules: setup  ## alerting rules from deploy/prometheus/forecast_loop.toml, and all rules for Kubernetes
 	@$(PY) $(RULES)
 
 dashboards: setup  ## Grafana's dashboards from services/dashboards and deploy/prometheus/forecast_loop.toml

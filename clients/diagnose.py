@@ -150,7 +150,7 @@ class AsyncTrainFailureRCAClient(AsyncCaller):
         encoded, errors = check_texts(logs, on_error)
         thinned = [thin(log) for log in encoded]
         if self._labels is None:
-            self._labels = list((await self.describe())["labels"])
+            self._labels = list((await self.describe(deadline))["labels"])
         calls = plan_texts(
             MODEL,
             [log.text for log in thinned],

@@ -65,7 +65,8 @@ class Graph(_Frozen):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     max_batch_size: int
-    instance_count: int = 2
+    # Fewer stall: export/config_pbtxt.py.
+    instance_count: int = 3
     max_queue_size: int = MAX_QUEUE_SIZE
     # Longest value of the dynamic axis (tokens), or the context length of a fixed one.
     max_length: int

@@ -29,8 +29,8 @@ _PREAMBLE = (
 class Tuning:
     """Settings of one Triton model; None leaves what its spec says.
 
-    instances: two at least, and no queue delay unless asked for: either stalls requests for 500 ms
-    now and then (Triton 2.51). chunk_tokens: of a text front.
+    instances: three at least, and no queue delay unless asked for: fewer, or a delay, stall
+    requests for 500 ms now and then (Triton 2.51). chunk_tokens: of a text front.
     """
 
     instances: int | None = None

@@ -3,7 +3,7 @@
 One knob after another (coordinate descent): all values of a knob are served at once and measured in
 turns, and the best one is the base of the next knob. Besides the load that is tuned for, few
 callers ask as well: Triton 2.51 leaves their requests waiting for 500 ms now and then where a model
-has a queue delay or one instance alone. What stalls is never chosen, however fast it is.
+has a queue delay, one instance or two. What stalls is never chosen, however fast it is.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class TuneSettings:
 
 
 def knobs(model: ServedModel) -> Iterator[Knob]:
-    """What there is to turn, the most promising first. One instance is tried too, to see it."""
+    """What there is to turn, the most promising first. Few instances are tried too, to see it."""
     graph = model.manifest.graph
     sizes = sorted({max(1, graph.max_batch_size // 4), graph.max_batch_size})
     if model.manifest.front is None:
@@ -178,9 +178,9 @@ def pareto(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def risky(settings: Settings) -> bool:
-    """One instance alone, or a queue delay: either is known to stall."""
+    """One or two instances, or a queue delay: known to stall."""
     return any(
-        tuning.instances == 1 or tuning.max_queue_delay_microseconds for _, tuning in settings
+        tuning.instances in (1, 2) or tuning.max_queue_delay_microseconds for _, tuning in settings
     )
 
 

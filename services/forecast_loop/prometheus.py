@@ -35,7 +35,8 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "presage-forecast-loop"
 
 @dataclass(frozen=True)
 class ServerTime:
-    """Prometheus' clock (Unix seconds), and how far it is ahead of ours."""
+    """Prometheus' clock (Unix seconds), and how far it is ahead of ours at least: an answer that
+    was long on its way tells nothing more exact."""
 
     now_seconds: float
     skew_seconds: float
@@ -91,7 +92,7 @@ class Prometheus:
         """By the query ``time()``, which says milliseconds where the Date header says seconds."""
         sent = time.time()
         answer = self._ask("/api/v1/query", {"query": "time()"})
-        ours = (sent + time.time()) / 2
+        received = time.time()
         try:
             result = answer["data"]["result"]
             # A scalar is one [time, value]; some who speak this API answer a vector.
@@ -99,7 +100,9 @@ class Prometheus:
             theirs = float(pair[1])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ServerAnswerError("Prometheus does not say its time", got=repr(answer)) from error
-        return ServerTime(theirs, theirs - ours)
+        # It was said at some moment between: a stalled answer is no clock that runs ahead.
+        skew = max(0.0, theirs - received) + min(0.0, theirs - sent)
+        return ServerTime(theirs, skew)
 
     def query_range(self, expression: str, grid: Grid) -> RangeAnswer:
         form = {

@@ -77,7 +77,6 @@ def make_graph(
             Tensor(name="source", dtype="INT32", dims=(1,)),
         ),
         max_batch_size=max_batch_size,
-        instance_count=3 if context_length < 168 else 2,
         max_length=context_length,
         tolerances={
             # Where a window's spread is a thousandth of its level, 1e-4 of the spread is one unit

@@ -74,10 +74,13 @@ class Asker:
     async def open_loop(self, rate: float, seconds: float) -> Answers:
         answers = Answers()
         started = time.monotonic()
-        jobs = []
+        # Done ones go at once: tens of thousands kept would halt the caller in garbage collections.
+        jobs: set[asyncio.Future[None]] = set()
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
-            jobs.append(asyncio.ensure_future(self.ask(answers)))
+            job = asyncio.ensure_future(self.ask(answers))
+            jobs.add(job)
+            job.add_done_callback(jobs.discard)
         await asyncio.gather(*jobs)
         return answers
 

@@ -144,6 +144,21 @@ def test_clock_skew(fake_server: FakeServer, kind: str) -> None:
     assert told.now_seconds == pytest.approx(time.time() + 60, abs=1)
 
 
+@pytest.mark.parametrize("said_after_seconds", [0.0, 0.5])
+def test_an_answer_long_on_its_way_is_no_skew(
+    fake_server: FakeServer, said_after_seconds: float
+) -> None:
+    def respond(path: str, form: dict[str, str]) -> tuple[int, bytes]:
+        time.sleep(said_after_seconds)
+        pair = [time.time(), str(time.time())]
+        time.sleep(0.5 - said_after_seconds)
+        return 200, success({"resultType": "scalar", "result": pair})
+
+    fake_server.respond = respond
+    with client(fake_server) as prometheus:
+        assert prometheus.server_time().skew_seconds == pytest.approx(0.0, abs=0.01)
+
+
 def test_a_stop_ends_the_waiting(fake_server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 30.0)
     fake_server.respond = lambda path, form: refused(503, "busy")

@@ -22,12 +22,13 @@ def overlay(rendered: dict[str, list[Document]], request: pytest.FixtureRequest)
 
 @pytest.fixture(scope="session")
 def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Document]]:
-    """What the overlays leave out: S3, S3 on CPU, logs of jobs."""
+    """What the overlays leave out: S3, S3 on CPU, logs of jobs, notices."""
     folder = tmp_path_factory.mktemp("composed")
     return {
         "s3": manifests.with_components(folder / "s3", ["repository-s3", "gpu"]),
         "s3-cpu": manifests.with_components(folder / "s3-cpu", ["repository-s3", "cpu-server"]),
         "job-logs": manifests.with_components(folder / "job-logs", ["repository-pvc", "job-logs"]),
+        "notices": manifests.with_components(folder / "notices", ["repository-pvc", "notices"]),
     }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import Any
 
 import pytest
 import yaml
 
+from services.notify.config import NotifyConfig
 from tests.fixtures.manifests import ROOT, Document, Pod, find, pods
 
 
@@ -168,6 +170,28 @@ def test_monitors_name_jobs_as_rules_ask_for_them(overlay: list[Document]) -> No
     for path in (targets.parent / "rules").glob("*.yml"):
         asked |= set(re.findall(r'job="([^"]+)"', path.read_text(encoding="utf-8")))
     assert asked <= named
+
+
+def test_the_operator_gets_every_rule(overlay: list[Document]) -> None:
+    given = [d["spec"]["groups"] for d in overlay if d["kind"] == "PrometheusRule"]
+    wanted = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+        for path in sorted((ROOT / "deploy/prometheus/rules").glob("*.yml"))
+    ]
+    assert sorted(given, key=str) == sorted(wanted, key=str)
+
+
+def test_notices_find_their_settings_and_get_out(composed: dict[str, list[Document]]) -> None:
+    documents = composed["notices"]
+    (pod,) = (p for p in pods(documents) if p.name == "job-diagnosis")
+    settings = {e["name"]: e["value"] for e in pod.main["env"]}
+    (mounted,) = (m for m in pod.main["volumeMounts"] if m["name"] == "notices")
+    assert settings["PRESAGE_JOBS_NOTIFY_CONFIG"] == f"{mounted['mountPath']}/notify.toml"
+    (volume,) = (v for v in pod.spec["volumes"] if v["name"] == "notices")
+    # kustomize has put the content's hash into both names.
+    content = find(documents, "ConfigMap", volume["configMap"]["name"])["data"]["notify.toml"]
+    assert NotifyConfig.model_validate(tomllib.loads(content)).channel
+    assert set(_outgoing(documents, pod)) >= {443, 587, 9093}
 
 
 def test_services_find_pods_and_ports(overlay: list[Document]) -> None:

@@ -90,10 +90,11 @@ def test_search_goes_on_from_what_was_best() -> None:
     assert "| words: instances 1 | 10,000 | 10.0 | 10.0 | 1 |  |" in table
 
 
-def test_one_instance_or_a_delay_is_watched_longer() -> None:
-    base = ((WORDS, Tuning(instances=2)),)
+def test_few_instances_or_a_delay_are_watched_longer() -> None:
+    base = ((WORDS, Tuning(instances=3)),)
     assert not risky(base)
     assert risky(with_value(base, Knob(WORDS, "instances", ()), 1))
+    assert risky(with_value(base, Knob(WORDS, "instances", ()), 2))
     assert risky(with_value(base, Knob(WORDS, "max_queue_delay_microseconds", ()), 500))
     assert not risky(with_value(base, Knob(WORDS, "max_queue_delay_microseconds", ()), 0))
 
