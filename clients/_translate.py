@@ -40,7 +40,9 @@ def translate(error: BaseException, *, model: str, url: str) -> PresageError:
             got=message,
             next_command="list what it serves: python -m clients health",
         )
-    if _NOT_READY.search(message) or status in {"UNAVAILABLE", "503"} or _is_connection(error):
+    # Nobody here cancels a call: a server that ends does, with what it has not taken up yet.
+    gone = status in {"UNAVAILABLE", "CANCELLED", "503"}
+    if _NOT_READY.search(message) or gone or _is_connection(error):
         return ServerUnavailableError(
             f"{model}: the server does not answer",
             where=url,

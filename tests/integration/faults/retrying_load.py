@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 from clients import AsyncLogAnomalyClient
 from clients.policy import CallPolicy
@@ -23,6 +23,14 @@ WORDS = (
     *("error", "retry", "memory", "node", "gpu", "fan", "reset"),
 )
 LINES = [" ".join(words) for words in itertools.permutations(WORDS, 3)]
+
+
+class Refused(NamedTuple):
+    """began, ended: monotonic."""
+
+    began: float
+    ended: float
+    error: PresageError
 
 
 @dataclass
@@ -40,8 +48,7 @@ class RetryingLoad:
     latencies: list[tuple[float, float]] = field(default_factory=list)
     """When it was answered (monotonic) and how long it took, of each request."""
     failures: Counter[str] = field(default_factory=Counter)
-    refused: list[tuple[float, str]] = field(default_factory=list)
-    """How long a refusal took, and its class."""
+    refused: list[Refused] = field(default_factory=list)
     wrong: int = 0
 
     def __enter__(self) -> Self:
@@ -83,7 +90,7 @@ class RetryingLoad:
                 [verdict] = await client.classify([line])
             except PresageError as error:
                 self.failures[f"{type(error).__name__}: {error}"[:300]] += 1
-                self.refused.append((time.monotonic() - started, type(error).__name__))
+                self.refused.append(Refused(started, time.monotonic(), error))
                 await asyncio.sleep(0.02)
                 continue
             now = time.monotonic()

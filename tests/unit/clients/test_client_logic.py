@@ -286,6 +286,7 @@ class _TritonError(Exception):
     ("error", "kind"),
     [
         (_TritonError("StatusCode.UNAVAILABLE", "failed to connect"), ServerUnavailableError),
+        (_TritonError("StatusCode.CANCELLED", "CANCELLED"), ServerUnavailableError),
         (_TritonError("StatusCode.UNAVAILABLE", "Exceeds maximum queue size"), OverloadedError),
         (_TritonError("503", "Exceeds maximum queue size"), OverloadedError),
         (_TritonError("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded"), DeadlineExceededError),
