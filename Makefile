@@ -74,6 +74,7 @@ integration: setup
 faults: setup test-servers  ## every promise under faults, kept or not: table, build/faults.md; SOAK_MINUTES=20
 	@rm -f build/faults.json
 	@export PRESAGE_FAULTS_STRICT=1 PRESAGE_FAULTS_SOAK_MINUTES=$(SOAK_MINUTES); failed=0; \
+	export PRESAGE_FAULTS_TABLE=build/faults.json; \
 	echo "== the server, alone on this machine"; \
 	$(PY) -m pytest tests/integration/faults --ignore=tests/integration/faults/services -q \
 		|| failed=1; \
