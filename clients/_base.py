@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 from clients._translate import explain_unknown
 from clients._transport import (
     DEFAULT_URL,
+    INDEX_SECONDS,
     Answer,
     Call,
     make_async_transport,
@@ -103,7 +104,7 @@ class SyncCaller:
             except PresageError as raised:
                 error = raised
                 if isinstance(raised, UnknownModelError):
-                    error = explain_unknown(raised, model, self._transport.index())
+                    error = self._explained(raised, model, deadline)
                 left = deadline.seconds_left
                 delay = self.policy.delay_after(attempt, error, left)
                 if delay is None:
@@ -112,6 +113,14 @@ class SyncCaller:
                     raise error from raised
                 time.sleep(delay)
             attempt += 1
+
+    def _explained(self, raised: UnknownModelError, model: str, deadline: Deadline) -> PresageError:
+        """Why it is unknown; a server that does not tell any more is worth a retry, too."""
+        try:
+            index = self._transport.index(min(INDEX_SECONDS, max(0.01, deadline.seconds_left)))
+        except PresageError as silent:
+            return silent
+        return explain_unknown(raised, model, index)
 
 
 class AsyncCaller:
@@ -194,7 +203,7 @@ class AsyncCaller:
             except PresageError as raised:
                 error = raised
                 if isinstance(raised, UnknownModelError):
-                    error = explain_unknown(raised, model, await self._transport.index())
+                    error = await self._explained(raised, model, deadline)
                 left = deadline.seconds_left
                 delay = self.policy.delay_after(attempt, error, left)
                 if delay is None:
@@ -203,3 +212,14 @@ class AsyncCaller:
                     raise error from raised
                 await asyncio.sleep(delay)
             attempt += 1
+
+    async def _explained(
+        self, raised: UnknownModelError, model: str, deadline: Deadline
+    ) -> PresageError:
+        """See SyncCaller._explained."""
+        try:
+            left = min(INDEX_SECONDS, max(0.01, deadline.seconds_left))
+            index = await self._transport.index(left)
+        except PresageError as silent:
+            return silent
+        return explain_unknown(raised, model, index)

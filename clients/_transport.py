@@ -20,7 +20,8 @@ DEFAULT_URL = "grpc://127.0.0.1:9001"
 _LARGEST_MESSAGE_BYTES = 1 << 30
 _LONGEST_CALL_SECONDS = 3_600.0
 """Of the HTTP libraries' own timeouts; the policy's deadline is the tighter one."""
-_INDEX_SECONDS = 10.0
+INDEX_SECONDS = 10.0
+"""Of questions to the server about itself."""
 _TYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32", "object": "BYTES"}
 
 
@@ -44,7 +45,7 @@ class Transport(Protocol):
 
     def infer(self, call: Call, timeout_seconds: float) -> Answer: ...
     def config(self, model: str, timeout_seconds: float) -> dict[str, Any]: ...
-    def index(self) -> list[dict[str, Any]]: ...
+    def index(self, timeout_seconds: float = INDEX_SECONDS) -> list[dict[str, Any]]: ...
     def statistics(self) -> list[dict[str, Any]]: ...
     def close(self) -> None: ...
 
@@ -54,7 +55,7 @@ class AsyncTransport(Protocol):
 
     async def infer(self, call: Call, timeout_seconds: float) -> Answer: ...
     async def config(self, model: str, timeout_seconds: float) -> dict[str, Any]: ...
-    async def index(self) -> list[dict[str, Any]]: ...
+    async def index(self, timeout_seconds: float = INDEX_SECONDS) -> list[dict[str, Any]]: ...
     async def statistics(self) -> list[dict[str, Any]]: ...
     async def close(self) -> None: ...
 
@@ -149,10 +150,10 @@ class _GrpcTransport:
         config: dict[str, Any] = answer["config"]
         return config
 
-    def index(self) -> list[dict[str, Any]]:
+    def index(self, timeout_seconds: float = INDEX_SECONDS) -> list[dict[str, Any]]:
         try:
             answer = self._client.get_model_repository_index(
-                as_json=True, client_timeout=_INDEX_SECONDS, headers=self._headers
+                as_json=True, client_timeout=timeout_seconds, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
@@ -161,7 +162,7 @@ class _GrpcTransport:
     def statistics(self) -> list[dict[str, Any]]:
         try:
             answer = self._client.get_inference_statistics(
-                as_json=True, client_timeout=_INDEX_SECONDS, headers=self._headers
+                as_json=True, client_timeout=INDEX_SECONDS, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model="statistics", url=self.url) from error
@@ -205,10 +206,10 @@ class _HttpTransport:
         )
         return config
 
-    def index(self) -> list[dict[str, Any]]:
+    def index(self, timeout_seconds: float = INDEX_SECONDS) -> list[dict[str, Any]]:
         rows = self._ask(
             "repository",
-            _INDEX_SECONDS,
+            timeout_seconds,
             lambda client: client.get_model_repository_index(headers=self._headers),
         )
         return _only_models(rows)
@@ -216,7 +217,7 @@ class _HttpTransport:
     def statistics(self) -> list[dict[str, Any]]:
         answer = self._ask(
             "statistics",
-            _INDEX_SECONDS,
+            INDEX_SECONDS,
             lambda client: client.get_inference_statistics(headers=self._headers),
         )
         models: list[dict[str, Any]] = answer.get("model_stats", [])
@@ -300,10 +301,10 @@ class _AsyncGrpcTransport:
         config: dict[str, Any] = answer["config"]
         return config
 
-    async def index(self) -> list[dict[str, Any]]:
+    async def index(self, timeout_seconds: float = INDEX_SECONDS) -> list[dict[str, Any]]:
         try:
             answer = await self._client.get_model_repository_index(
-                as_json=True, client_timeout=_INDEX_SECONDS, headers=self._headers
+                as_json=True, client_timeout=timeout_seconds, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
@@ -312,7 +313,7 @@ class _AsyncGrpcTransport:
     async def statistics(self) -> list[dict[str, Any]]:
         try:
             answer = await self._client.get_inference_statistics(
-                as_json=True, client_timeout=_INDEX_SECONDS, headers=self._headers
+                as_json=True, client_timeout=INDEX_SECONDS, headers=self._headers
             )
         except Exception as error:
             raise translate(error, model="statistics", url=self.url) from error
@@ -354,10 +355,10 @@ class _AsyncHttpTransport:
             raise translate(error, model=model, url=self.url) from error
         return config
 
-    async def index(self) -> list[dict[str, Any]]:
+    async def index(self, timeout_seconds: float = INDEX_SECONDS) -> list[dict[str, Any]]:
         try:
             rows = await asyncio.wait_for(
-                self._client.get_model_repository_index(headers=self._headers), _INDEX_SECONDS
+                self._client.get_model_repository_index(headers=self._headers), timeout_seconds
             )
         except Exception as error:
             raise translate(error, model="repository", url=self.url) from error
@@ -366,7 +367,7 @@ class _AsyncHttpTransport:
     async def statistics(self) -> list[dict[str, Any]]:
         try:
             answer = await asyncio.wait_for(
-                self._client.get_inference_statistics(headers=self._headers), _INDEX_SECONDS
+                self._client.get_inference_statistics(headers=self._headers), INDEX_SECONDS
             )
         except Exception as error:
             raise translate(error, model="statistics", url=self.url) from error

@@ -1,4 +1,6 @@
-"""How long a database is waited for: nothing else bounds one that accepts and says nothing."""
+"""How long a database is waited for, and how long it waits for us: nothing else bounds one that
+accepts and says nothing, nor a transaction whose client the network forgot.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,19 @@ ANSWER_SECONDS = 10.0
 """Of one statement; libpq alone would wait for as long as the kernel keeps the connection."""
 
 
+_SERVER_LIMITS = """SELECT
+set_config('idle_in_transaction_session_timeout', %(ms)s, false),
+set_config('statement_timeout', %(ms)s, false),
+set_config('tcp_keepalives_idle', '60', false),
+set_config('tcp_keepalives_interval', '10', false),
+set_config('tcp_keepalives_count', '3', false)"""
+
+
 def bound_answers(engine: sa.Engine, seconds: float = ANSWER_SECONDS) -> None:
-    """A statement without an answer by then is an OperationalError, its connection closed."""
+    """A statement without an answer by then is an OperationalError, its connection closed; the
+    server, too, gives up a transaction by then. Its rows are ours to write again, which would
+    otherwise wait for it until the kernel notices that nobody is there: hours.
+    """
     import psycopg
 
     class BoundedConnection(psycopg.Connection[Any]):
@@ -34,7 +47,12 @@ def bound_answers(engine: sa.Engine, seconds: float = ANSWER_SECONDS) -> None:
 
     @sa.event.listens_for(engine, "do_connect")
     def connect(_: Any, __: Any, given: Any, named: Any) -> Any:
-        return BoundedConnection.connect(*given, **named)
+        connection = BoundedConnection.connect(*given, **named)
+        # Within a transaction they would go with the first rollback.
+        connection.autocommit = True
+        connection.execute(_SERVER_LIMITS, {"ms": str(round(seconds * 1000))})
+        connection.autocommit = False
+        return connection
 
 
 class Patience:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from contract.errors import ConfigError, ServerUnavailableError
-from services.job_diagnosis.patience import Patience, bound_answers
+from services.job_diagnosis.patience import ANSWER_SECONDS, Patience, bound_answers
 from services.job_diagnosis.record import JobRecord, cause_of, now_utc
 from services.job_diagnosis.schema import causes, migrate, results, verdicts
 
@@ -57,8 +57,8 @@ class Storage:
             ``schema.migrate``.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+    def __init__(self, url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self.engine = _engine(url, answer_seconds)
         self._is_ready = False
         self._preparing = threading.Lock()
         self._patience = Patience()
@@ -80,7 +80,7 @@ class Storage:
             for record in records:
                 statement = (
                     insert(results)
-                    .values(_row(record))
+                    .values(row_of(record))
                     .on_conflict_do_nothing(index_elements=["result_id"])
                     .returning(results.c.seq)
                 )
@@ -179,7 +179,7 @@ class Storage:
                 self._is_ready = True
 
 
-def _engine(url: str) -> sa.Engine:
+def _engine(url: str, answer_seconds: float) -> sa.Engine:
     try:
         parsed = sa.engine.make_url(url)
         if parsed.drivername in ("postgresql", "postgres"):
@@ -196,7 +196,7 @@ def _engine(url: str) -> sa.Engine:
                 pool_timeout=_CONNECT_SECONDS,
                 connect_args={"connect_timeout": _CONNECT_SECONDS},
             )
-            bound_answers(engine)
+            bound_answers(engine, answer_seconds)
             return engine
         if not parsed.database or parsed.database == ":memory:":
             raise ValueError("an SQLite database must be a file")
@@ -247,7 +247,7 @@ def _reason(error: sa.exc.SQLAlchemyError) -> str:
     return str(getattr(error, "orig", None) or type(error).__name__).split("\n")[0][:300]
 
 
-def _row(record: JobRecord) -> dict[str, Any]:
+def row_of(record: JobRecord) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in _PLAIN_COLUMNS}
     words = [record.job_id, record.node, record.user, record.cluster, record.device]
     words += [line.text for cause in record.causes for line in cause.evidence]

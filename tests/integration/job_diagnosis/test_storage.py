@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +18,10 @@ from contract.errors import ConfigError, InputError, ServerSetupError, ServerUna
 from services.job_diagnosis import schema
 from services.job_diagnosis.record import JobRecord, result_id_of
 from services.job_diagnosis.searching import JobFilter, Page, Trend, count_trend, search
-from services.job_diagnosis.storage import Storage, UnstorableError
+from services.job_diagnosis.storage import Storage, UnstorableError, row_of
 from services.job_diagnosis.verdicts import Verdict, add_verdict, report, training_rows
+from tests.fixtures.endpoints import wait_until
+from tests.fixtures.fault_proxy import FaultProxy
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 LABELS = ("OOM", "Disk_Full", "GPU_Hardware_Fault")
@@ -225,6 +228,33 @@ def test_away_is_said_and_mended(
         postgresql.start()
     assert opened.add([record("a"), record("b")]) == 1
     opened.close()
+
+
+def test_what_a_lost_connection_had_begun_does_not_hold_the_same_row_up(postgresql: Any) -> None:
+    """PostgreSQL still has that transaction open; the row again would wait for its end for ever."""
+    user, _, rest = postgresql.make_database().rpartition("@")
+    with FaultProxy(rest.partition("/")[0]) as proxy:
+        storage = Storage(f"{user}@{proxy.address}/{rest.partition('/')[2]}", answer_seconds=1.0)
+        storage.prepare()
+
+        def lose_it(connection: sa.Connection) -> None:
+            connection.execute(sa.insert(schema.results).values(**row_of(record("a"))))
+            proxy.set("black_hole")
+            connection.execute(sa.text("SELECT 1"))
+
+        with pytest.raises(ServerUnavailableError):
+            storage.write(lose_it)
+        proxy.set("pass")
+        added: list[int] = []
+
+        def add() -> bool:
+            with contextlib.suppress(ServerUnavailableError):
+                added.append(storage.add([record("a")]))
+            return bool(added)
+
+        wait_until(add, seconds=10, what="the same row stored")
+        assert added == [1]
+        storage.close()
 
 
 @pytest.mark.parametrize("bad", ["mysql://x/y", "no url", "sqlite://", "postgresql+no://x"])
