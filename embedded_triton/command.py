@@ -85,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--log-to-stderr", action="store_true", help="tritonserver's log, instead of a file"
     )
+    up.add_argument(
+        "--grpc-connection-age-seconds",
+        type=float,
+        metavar="SECONDS",
+        help="callers connect anew after so long: for several servers behind one name",
+    )
     up.add_argument("--detach", action="store_true", help="return once every model answers")
     up.set_defaults(run=_up)
     status = commands.add_parser("status", help="ask every model; exit 0 when all answer")
@@ -137,6 +143,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             run_folder=arguments.run_folder,
             backends=arguments.backends,
             log_to_stderr=arguments.log_to_stderr,
+            grpc_connection_age_seconds=arguments.grpc_connection_age_seconds,
         )
     )
     remove_verdict(arguments.run_folder)
@@ -244,7 +251,7 @@ def _detach(arguments: argparse.Namespace) -> int:
 
 def _repeat(arguments: argparse.Namespace) -> list[str]:
     """The flags of this command again, without --detach."""
-    port = arguments.supervisor_port
+    port, age = arguments.supervisor_port, arguments.grpc_connection_age_seconds
     return [
         f"--run-folder={arguments.run_folder}",
         f"--venv={arguments.venv}",
@@ -259,6 +266,7 @@ def _repeat(arguments: argparse.Namespace) -> list[str]:
         *(f"--model={name}" for name in arguments.model),
         *([] if arguments.backends is None else [f"--backends={arguments.backends}"]),
         *(["--log-to-stderr"] if arguments.log_to_stderr else []),
+        *([] if age is None else [f"--grpc-connection-age-seconds={age}"]),
     ]
 
 

@@ -45,6 +45,8 @@ class ServerSettings:
     host: the address to listen on; anything but the loopback is open to whoever reaches it
     backends: assembled before (``assemble_backends``), for a file system that cannot be written
     log_to_stderr: tritonserver's log goes where ours goes, as a container's should
+    grpc_connection_age_seconds: callers connect anew after so long, and so find servers that came
+        later behind the same name; requests under way are answered first. None: never.
     """
 
     repository: Path
@@ -59,6 +61,7 @@ class ServerSettings:
     host: str = HOST
     backends: Path | None = None
     log_to_stderr: bool = False
+    grpc_connection_age_seconds: float | None = None
 
 
 class EmbeddedServer:
@@ -232,6 +235,7 @@ class EmbeddedServer:
     def _command(self, region_prefix: str) -> list[str]:
         assert self._environment is not None
         binaries = self._environment.binaries.absolute()
+        age = self.settings.grpc_connection_age_seconds
         return [
             str(binaries / "bin" / "tritonserver"),
             f"--model-repository={self.settings.repository.absolute()}",
@@ -250,6 +254,7 @@ class EmbeddedServer:
                 f"--backend-config={backend.name},shm-region-prefix-name={region_prefix}"
                 for backend in sorted(self._backends.iterdir())
             ),
+            *([] if age is None else [f"--grpc-max-connection-age={age * 1000:.0f}"]),
             *self.settings.extra_flags,
         ]
 

@@ -236,7 +236,7 @@ def test_the_hosts_metrics_come_out_of_the_exporter(engine: Engine, stack: dict[
     assert not [row for row in log.values() if "denied" in row["stderr_last_line"]]
 
 
-@pytest.mark.parametrize("name", reversed(IMAGES))
+@pytest.mark.parametrize("name", list(reversed(IMAGES)))
 def test_it_drains_when_told_to_stop(engine: Engine, stack: dict[str, str], name: str) -> None:
     engine.podman("stop", "--time", "60", name)
     assert engine.inspect("container", name)["State"]["ExitCode"] == 0

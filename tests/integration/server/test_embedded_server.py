@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc as triton
 
@@ -100,3 +102,28 @@ def test_listens_on_loopback_only(server: EmbeddedServer) -> None:
         if line.split()[3] == "0A" and line.split()[1].endswith(f":{port:04X}")
     ]
     assert listening == [f"0100007F:{port:04X}"]
+
+
+def test_callers_connect_anew_and_no_request_fails(tmp_path: Path, venv: Path) -> None:
+    """So that a caller finds the servers that came later behind the same name."""
+    settings = settings_for(make_repository(tmp_path / "repository"), tmp_path / "run", venv)
+    row = np.ones((1, 4), dtype=np.float32)
+    with EmbeddedServer(replace(settings, grpc_connection_age_seconds=0.5)) as server:
+        port = int(server.grpc_url.rpartition(":")[2])
+        ends, deadline = set(), time.monotonic() + 4
+
+        def keep_asking(client: triton.InferenceServerClient) -> None:
+            while time.monotonic() < deadline:
+                tensor = triton.InferInput("x", [1, 4], "FP32").set_data_from_numpy(row)
+                assert client.infer("double", [tensor]).as_numpy("y")[0, 0] == 20
+
+        with triton.InferenceServerClient(server.grpc_url) as client, ThreadPoolExecutor(8) as pool:
+            jobs = [pool.submit(keep_asking, client) for _ in range(8)]
+            while time.monotonic() < deadline:
+                for end in psutil.Process().net_connections("tcp"):
+                    if end.status == psutil.CONN_ESTABLISHED and end.raddr.port == port:
+                        ends.add(end.laddr.port)
+                time.sleep(0.05)
+            for job in jobs:
+                job.result()
+    assert len(ends) >= 3
