@@ -21,7 +21,7 @@ def install(venv: Path = SERVER_VENV, *, pytorch: bool = False, openvino: bool =
     """Create or complete ``venv``; return False when everything was there already.
 
     ``pytorch`` adds torch, which only TorchScript models (backend ``pytorch``) need; ``openvino``
-    adds openvino, which only models of backend ``openvino`` (target cpu-openvino) need.
+    adds openvino, which only models of backend ``openvino`` (the targets on OpenVINO) need.
 
     Raises:
         ServerSetupError: pip failed, or the environment is not usable afterwards.

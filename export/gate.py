@@ -52,9 +52,10 @@ def _rewrite_for_target(candidate: Candidate, ascent: Ascent) -> list[str]:
     """The plain fp32 file into the target's precision, in place; notes for the reviewer."""
     target, path, graph = candidate.target, candidate.file("onnx"), candidate.graph
     if target.precision == "int8":
-        from export.quantise import quantise_dynamic
+        from export.quantise import quantise_dynamic, quantise_weights
 
-        return [f"int8: {quantise_dynamic(path, graph)}"]
+        quantise = quantise_weights if target.backend == "openvino" else quantise_dynamic
+        return [f"int8: {quantise(path, graph)}"]
     if target.precision != "fp16":
         return []
     from export.half import convert_half

@@ -189,11 +189,11 @@ def rung_of(path: Path, candidate: Candidate, config_file: Path) -> Rung:
     """The file as the server will run it. Raises ExportError: it cannot be loaded so."""
     if path.suffix == ".pt":
         return TorchScriptRung(path, candidate.graph)
+    config = parse_config(config_file.read_text(encoding="utf-8"))
     if candidate.target.backend == "openvino":
         from export.openvino_rung import OpenVinoRung
 
-        return OpenVinoRung(path, candidate.graph)
-    config = parse_config(config_file.read_text(encoding="utf-8"))
+        return OpenVinoRung(path, candidate.graph, config)
     return OnnxRung(path, candidate.graph, config)
 
 

@@ -1,4 +1,4 @@
-"""The rung of target ``cpu-openvino``: the file as the openvino backend will run it."""
+"""The rung of the targets on OpenVINO: the file as the openvino backend will run it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from contract.errors import ExportError
 from contract.manifest import Graph
+from export.config_pbtxt import GROUP_KEY
 from training.spec import Arrays
 
 _INSTALL = "install it: pip install -r requirements/openvino.txt"
@@ -18,7 +19,8 @@ _PROPERTIES = {"ENABLE_CPU_PINNING": False, "NUM_STREAMS": "1", "INFERENCE_NUM_T
 
 
 class OpenVinoRung:
-    """OpenVINO's CPU plugin with one thread, in bf16 where this CPU computes in it.
+    """OpenVINO's CPU plugin with one thread, in bf16 where this CPU computes in it, and with the
+    quantisation of the config.pbtxt (its protobuf message) it will be served with.
 
     Raises:
         ExportError: openvino is not installed, or cannot compile the file.
@@ -26,13 +28,16 @@ class OpenVinoRung:
 
     name = "openvino"
 
-    def __init__(self, path: Path, graph: Graph) -> None:
+    def __init__(self, path: Path, graph: Graph, config: Any) -> None:
         openvino = _import()
         core = openvino.Core()
         wanted = (
             "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
         )
-        properties = _PROPERTIES | {"INFERENCE_PRECISION_HINT": wanted}
+        properties: dict[str, Any] = _PROPERTIES | {"INFERENCE_PRECISION_HINT": wanted}
+        group = config.parameters[GROUP_KEY].string_value if GROUP_KEY in config.parameters else ""
+        if group:
+            properties[GROUP_KEY] = int(group)
         try:
             compiled = core.compile_model(str(path), "CPU", properties)
             self._inputs = {tensor.name: compiled.input(tensor.name) for tensor in graph.inputs}
@@ -46,6 +51,8 @@ class OpenVinoRung:
         # Read back: what was asked for is a hint.
         self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         self.served_by = f"OpenVINO {openvino.__version__}, CPU, {self.precision}, 1 thread"
+        if group:
+            self.served_by += f", activations in int8 by groups of {group}"
         self._request = compiled.create_infer_request()
 
     def run(self, inputs: Arrays) -> Arrays:
@@ -62,7 +69,7 @@ def _import() -> Any:
         return importlib.import_module("openvino")
     except ImportError as error:
         raise ExportError(
-            "target cpu-openvino needs openvino", got=str(error), next_command=_INSTALL
+            "targets on OpenVINO need openvino", got=str(error), next_command=_INSTALL
         ) from error
 
 

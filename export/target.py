@@ -71,6 +71,13 @@ TARGETS = {
             repository=Path("build/repositories/cpu-openvino"),
         ),
         Target(
+            name="cpu-openvino-int8",
+            summary="int8 weights on the openvino backend, activations quantised token by token",
+            backend="openvino",
+            precision="int8",
+            repository=Path("build/repositories/cpu-openvino-int8"),
+        ),
+        Target(
             name="gpu",
             summary="fused, fp16 inside, fp32 where a value would overflow",
             backend="onnxruntime",

@@ -132,7 +132,9 @@ def _facts(
 
 
 def _matmul(settings: CompareSettings, tell: Callable[[str], None]) -> Iterator[Fact]:
-    precision = {"cpu": "fp32", "cpu-int8": "int8", "cpu-openvino": "bf16"}
+    precision = {"cpu": "fp32", "cpu-int8": "int8", "cpu-openvino": "bf16"} | {
+        "cpu-openvino-int8": "int8"
+    }
     found = False
     for target in BERT_TARGETS:
         repository = settings.bert.repository(target)

@@ -18,9 +18,10 @@ TARGETS = {
     "cpu": Path("model_repository"),
     "cpu-int8": Path("build/repositories/cpu-int8"),
     "cpu-openvino": Path("build/repositories/cpu-openvino"),
+    "cpu-openvino-int8": Path("build/repositories/cpu-openvino-int8"),
     "gpu": Path("build/repositories/gpu"),
 }
-BERT_TARGETS = ("cpu", "cpu-int8", "cpu-openvino")
+BERT_TARGETS = ("cpu", "cpu-int8", "cpu-openvino", "cpu-openvino-int8")
 JOB_LOG_LINES = 200
 
 

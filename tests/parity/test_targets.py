@@ -16,10 +16,12 @@ from contract.errors import ExportError
 from contract.manifest import Graph, Tensor, Tolerance
 from export.candidate import Candidate
 from export.compare import compare_targets
+from export.config_pbtxt import GROUP_KEY, graph_config, parse_config
 from export.gate import export_files, prove
 from export.half import convert_half
 from export.judge import Ascent
-from export.quantise import quantise_dynamic
+from export.openvino_rung import OpenVinoRung
+from export.quantise import quantise_dynamic, quantise_weights
 from export.target import TARGETS
 from training.registry import get_spec
 
@@ -116,6 +118,72 @@ def test_int8_says_what_it_made_and_refuses_a_graph_without_products(tmp_path: P
     onnx.save(model, str(path))
     with pytest.raises(ExportError, match="nothing was quantised"):
         quantise_dynamic(path, GRAPH)
+
+
+def test_int8_weights_are_expanded_before_each_product(tmp_path: Path) -> None:
+    """The same file elsewhere: only the weights' rounding is left, half a step at most."""
+    path = products(tmp_path / "model.onnx")
+    expected = answer(path)
+    plain = path.read_bytes()
+    counts = quantise_weights(path, GRAPH)
+    assert counts.operators == {"MatMul": 2}
+    kinds = {tensor.name: tensor.data_type for tensor in onnx.load(str(path)).graph.initializer}
+    assert kinds["first_int8"] == kinds["second_int8"] == TensorProto.INT8
+    assert not {"first", "second"} & kinds.keys()
+    assert 0 < np.abs(answer(path) - expected).max() < 0.05
+    path.write_bytes(plain)
+    model = onnx.load(str(path))
+    model.graph.node[0].op_type = model.graph.node[2].op_type = "Add"
+    onnx.save(model, str(path))
+    with pytest.raises(ExportError, match="nothing was quantised"):
+        quantise_weights(path, GRAPH)
+
+
+def test_openvino_quantises_activations_as_the_config_says(tmp_path: Path) -> None:
+    """A row alone answers as among others: each token has its own scales."""
+    width = 384
+    weights = np.random.default_rng(0).normal(size=(width, width)).astype(np.float32)
+    rows = np.random.default_rng(1).normal(size=(8, width)).astype(np.float32)
+    rows[0] *= 1000.0
+    graph = GRAPH.model_copy(
+        update={
+            "inputs": (Tensor(name="values", dtype="FP32", dims=(width,)),),
+            "outputs": (Tensor(name="answer", dtype="FP32", dims=(width,)),),
+        }
+    )
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("MatMul", ["values", "w"], ["answer"])],
+            "product",
+            [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["batch", width])],
+            [helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["batch", width])],
+            [numpy_helper.from_array(weights, "w")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    quantise_weights(tmp_path / "model.onnx", graph)
+    rungs = {}
+    for target in ("cpu-openvino", "cpu-openvino-int8"):
+        config = parse_config(graph_config(graph, (), target=TARGETS[target]).config)
+        rungs[target] = OpenVinoRung(tmp_path / "model.onnx", graph, config)
+    assert "groups of 384" in rungs["cpu-openvino-int8"].served_by
+    answers = {name: rung.run({"values": rows})["answer"] for name, rung in rungs.items()}
+    exact = rows @ weights
+    scale = np.abs(exact).max(axis=1, keepdims=True)
+    for found in answers.values():
+        assert (np.abs(found - exact) / scale).max() < 0.03
+    alone = rungs["cpu-openvino-int8"].run({"values": rows[1:2]})["answer"]
+    assert np.abs(alone - answers["cpu-openvino-int8"][1:2]).max() == 0
+    if "avx512_vnni" in Path("/proc/cpuinfo").read_text():
+        assert not np.array_equal(*answers.values()), "the group size changed nothing"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_only_openvino_in_int8_has_a_group_size(target: str) -> None:
+    config = parse_config(graph_config(GRAPH, (), target=TARGETS[target]).config)
+    assert (GROUP_KEY in config.parameters) == (target == "cpu-openvino-int8")
 
 
 def exported(candidate: Candidate, target: str) -> Ascent:

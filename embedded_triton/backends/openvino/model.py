@@ -3,6 +3,7 @@
 Runs inside Triton's Python stub (numpy < 2). Honours ``default_model_filename``,
 INFERENCE_NUM_THREADS, NUM_STREAMS, COMPILATION_NUM_THREADS, PERFORMANCE_HINT, HINT_BF16, and
 refuses what the native backend refuses. See the README of openvino_backend for their meaning.
+DYNAMIC_QUANTIZATION_GROUP_SIZE is its own: the native backend leaves that at OpenVINO's default.
 
 The native backend does not batch: with ``max_batch_size`` above 0 it fixes the batch axis there and
 answers "expected requests with batch size '8', got '2'" to anything else
@@ -77,6 +78,9 @@ def _properties(config, capabilities):
         properties["NUM_STREAMS"] = streams
     if threads:
         properties["INFERENCE_NUM_THREADS"] = threads
+    group = _number(config, "DYNAMIC_QUANTIZATION_GROUP_SIZE")
+    if group:
+        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = group
     compilation = _number(config, "COMPILATION_NUM_THREADS")
     if compilation:
         properties["COMPILATION_NUM_THREADS"] = compilation

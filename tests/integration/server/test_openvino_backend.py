@@ -127,6 +127,11 @@ def test_the_log_names_the_precision(server: EmbeddedServer) -> None:
             '"HINT_BF16" value: { string_value: "NO"',
             "HINT_BF16",
         ),
+        (
+            '"NUM_STREAMS" value: { string_value: "2"',
+            '"DYNAMIC_QUANTIZATION_GROUP_SIZE" value: { string_value: "some"',
+            "non-negative number",
+        ),
     ],
 )
 def test_what_the_native_backend_refuses_is_refused(
