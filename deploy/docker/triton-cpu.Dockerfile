@@ -15,7 +15,8 @@ RUN python -m venv /opt/presage \
         -r requirements/server.txt \
     && /opt/presage/bin/python -m pip uninstall --quiet --yes pip setuptools
 WORKDIR /app
-COPY contract/__init__.py contract/errors.py contract/process_state.py contract/
+COPY contract/__init__.py contract/canary_inputs.py contract/errors.py \
+    contract/process_state.py contract/
 COPY embedded_triton/ embedded_triton/
 # Compiled here: the file system of a running container cannot be written.
 RUN /opt/presage/bin/python -m embedded_triton --venv /opt/presage backends --output /opt/backends \

@@ -76,13 +76,14 @@ def is_excused(expression: str) -> bool:
 
 
 def test_every_target_of_the_committed_configuration_answers(stack: WholeStack) -> None:
+    def jobs(query: str) -> set[str]:
+        return {one["metric"]["job"] for one in stack.prometheus.query(query)}
+
     wait_until(
-        lambda: not stack.prometheus.query("up == 0") and stack.prometheus.query("up == 1"),
+        lambda: jobs("up == 1") == set(stack.prometheus.targets) and not jobs("up == 0"),
         seconds=60,
         what="every target is up",
     )
-    jobs = {one["metric"]["job"] for one in stack.prometheus.query("up")}
-    assert jobs == set(stack.prometheus.targets)
     assert not stack.prometheus.rule_health()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -277,3 +278,42 @@ def test_it_copies_the_requirements_that_it_installs(path: Path, repository_root
 def _included(path: Path) -> set[str]:
     names = re.findall(r"^-r (\S+)", path.read_text("utf-8"), re.M)
     return set(names).union(*(_included(path.parent / name) for name in names))
+
+
+PACKAGES = ("clients", "contract", "embedded_triton", "script_exporter", "services")
+
+
+def copied_modules(path: Path) -> set[Path]:
+    """The project's own .py files that a Dockerfile brings along."""
+    root = FOLDER.parents[1]
+    found: set[Path] = set()
+    for word, value in instructions(path):
+        if word == "COPY" and "--from" not in value:
+            for source in map(root.joinpath, value.split()[:-1]):
+                found |= set(source.rglob("*.py")) if source.is_dir() else {source}
+    return {file.relative_to(root) for file in found if file.suffix == ".py"}
+
+
+def imported_modules(file: Path) -> set[Path]:
+    """The project's own files among what is imported when ``file`` is."""
+    root = FOLDER.parents[1]
+    names: set[str] = set()
+    for node in ast.parse((root / file).read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = {
+        Path(*name.split(".")).with_suffix(".py")
+        for name in names
+        if name.partition(".")[0] in PACKAGES
+    }
+    return {file for file in files if (root / file).is_file()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_is_copied_finds_what_it_imports(path: Path) -> None:
+    copied = copied_modules(path)
+    assert copied
+    needed = {one for file in copied for one in imported_modules(file)}
+    assert needed - copied == set()
