@@ -317,3 +317,19 @@ def test_what_is_copied_finds_what_it_imports(path: Path) -> None:
     assert copied
     needed = {one for file in copied for one in imported_modules(file)}
     assert needed - copied == set()
+
+
+def test_the_servers_environment_has_what_its_supervisor_imports() -> None:
+    """Of the image triton-cpu, whose only environment it is; elsewhere the supervisor has another."""
+    root = FOLDER.parents[1]
+    imported: set[str] = set()
+    for file in sorted(root.glob("embedded_triton/*.py")):
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    foreign = imported - sys.stdlib_module_names - set(PACKAGES)
+    pinned = re.findall(r"^([\w-]+)==", (root / "requirements/server.txt").read_text("utf-8"), re.M)
+    assert foreign <= {name.replace("-", "_") for name in pinned}
+    assert "prometheus_client" in foreign
