@@ -320,7 +320,7 @@ def test_what_is_copied_finds_what_it_imports(path: Path) -> None:
 
 
 def test_the_servers_environment_has_what_its_supervisor_imports() -> None:
-    """Of the image triton-cpu, whose only environment it is; elsewhere the supervisor has another."""
+    """Of the image triton-cpu, which has no other; elsewhere the supervisor runs in Presage's."""
     root = FOLDER.parents[1]
     imported: set[str] = set()
     for file in sorted(root.glob("embedded_triton/*.py")):
