@@ -28,6 +28,10 @@ from contract.errors import PresageError, UnknownModelError
 T = TypeVar("T")
 
 
+def _index_seconds(deadline: Deadline) -> float:
+    return min(INDEX_SECONDS, max(0.01, deadline.seconds_left))
+
+
 class SyncCaller:
     """Base of the sync clients. Close it, or use it in a ``with`` block.
 
@@ -117,7 +121,7 @@ class SyncCaller:
     def _explained(self, raised: UnknownModelError, model: str, deadline: Deadline) -> PresageError:
         """Why it is unknown; a server that does not tell any more is worth a retry, too."""
         try:
-            index = self._transport.index(min(INDEX_SECONDS, max(0.01, deadline.seconds_left)))
+            index = self._transport.index(_index_seconds(deadline))
         except PresageError as silent:
             return silent
         return explain_unknown(raised, model, index)
@@ -218,8 +222,7 @@ class AsyncCaller:
     ) -> PresageError:
         """See SyncCaller._explained."""
         try:
-            left = min(INDEX_SECONDS, max(0.01, deadline.seconds_left))
-            index = await self._transport.index(left)
+            index = await self._transport.index(_index_seconds(deadline))
         except PresageError as silent:
             return silent
         return explain_unknown(raised, model, index)

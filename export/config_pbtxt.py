@@ -21,15 +21,15 @@ LABELS_FILE = "labels.txt"
 HEADER = "# Built by `python -m export config --write` from the model's spec; do not edit.\n"
 # One thread per instance: under concurrency it beats two (83 against 36-61 sequences/s on 2 cores).
 THREADS_PER_INSTANCE = 1
-# No queue delay anywhere, and three instances: with a delay, with one instance, and now and then
-# with two, the 2.51 server leaves requests waiting for 500 ms, or until another one is taken in,
-# which a full queue never does (p99 of an overload of 15 s: 1,280 ms with two, 340 with three).
-# Requests still batch while the instances are busy.
 # So many neighbouring numbers of a token share a scale. It divides the widths of the encoders here
 # (384, 1,536); OpenVINO leaves a product that it does not divide in bf16, and its default of 32
 # saves nothing (a line of 35 tokens: bf16 4.4 ms, groups of 32 4.2, 128 3.2, 384 3.0).
 GROUP_KEY = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 GROUP_SIZE = 384
+# No queue delay anywhere, and three instances: with a delay, with one instance, and now and then
+# with two, the 2.51 server leaves requests waiting for 500 ms, or until another one is taken in,
+# which a full queue never does (p99 of an overload of 15 s: 1,280 ms with two, 340 with three).
+# Requests still batch while the instances are busy.
 VERSIONS_SERVED = 2
 WARMUP_LENGTH = 16
 
@@ -178,6 +178,12 @@ def without_instance_kind(folder: Path) -> None:
     for group in config.instance_group:
         group.ClearField("kind")
     path.write_text(HEADER + text_format.MessageToString(config), encoding="utf-8")
+
+
+def number_of(config: pb.ModelConfig, key: str) -> int:
+    """A parameter; 0: it is not there."""
+    value = config.parameters[key].string_value if key in config.parameters else ""
+    return int(value or 0)
 
 
 def parse_config(text: str) -> pb.ModelConfig:

@@ -12,6 +12,7 @@ from tritonclient.grpc import model_config_pb2
 
 from contract.errors import ExportError
 from contract.manifest import Graph
+from export.config_pbtxt import number_of
 from export.onnx_export import as_tensors, quiet
 from export.torchscript_export import load_torchscript
 from training.spec import Arrays
@@ -67,8 +68,8 @@ class OnnxRung:
 
     def __init__(self, path: Path, graph: Graph, config: Any) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = _thread_count(config, "intra_op_thread_count")
-        options.inter_op_num_threads = _thread_count(config, "inter_op_thread_count")
+        options.intra_op_num_threads = number_of(config, "intra_op_thread_count")
+        options.inter_op_num_threads = number_of(config, "inter_op_thread_count")
         level = config.optimization.graph.level
         options.graph_optimization_level = _LEVELS.get(level, _ENABLE_ALL)
         # A broken export answers in its report, not in a hundred lines of the runtime.
@@ -158,11 +159,6 @@ def _providers(config: Any) -> list[str]:
     if _on_gpu(config) and _CUDA in onnxruntime.get_available_providers():
         return [_CUDA, "CPUExecutionProvider"]
     return ["CPUExecutionProvider"]
-
-
-def _thread_count(config: Any, name: str) -> int:
-    value = config.parameters[name].string_value if name in config.parameters else ""
-    return int(value or 0)
 
 
 def _first_line(error: BaseException) -> str:

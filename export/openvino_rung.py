@@ -10,7 +10,7 @@ import numpy as np
 
 from contract.errors import ExportError
 from contract.manifest import Graph
-from export.config_pbtxt import GROUP_KEY
+from export.config_pbtxt import GROUP_KEY, number_of
 from training.spec import Arrays
 
 _INSTALL = "install it: pip install -r requirements/openvino.txt"
@@ -35,9 +35,8 @@ class OpenVinoRung:
             "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
         )
         properties: dict[str, Any] = _PROPERTIES | {"INFERENCE_PRECISION_HINT": wanted}
-        group = config.parameters[GROUP_KEY].string_value if GROUP_KEY in config.parameters else ""
-        if group:
-            properties[GROUP_KEY] = int(group)
+        if group := number_of(config, GROUP_KEY):
+            properties[GROUP_KEY] = group
         try:
             compiled = core.compile_model(str(path), "CPU", properties)
             self._inputs = {tensor.name: compiled.input(tensor.name) for tensor in graph.inputs}

@@ -20,13 +20,14 @@ import numpy as np
 import tritonclient.grpc as triton
 
 from contract.errors import ArtifactMissingError, PresageError, ServerSetupError
+from export.target import TARGETS
 from loadtest.eager_process import EagerCaller, EagerProcess
 from loadtest.http_load import http_request
 from loadtest.served import Arrays, ServedModel
 from loadtest.speed.check import Checked, ask, check_side, eager_answers
 from loadtest.speed.infer_message import infer_message
 from loadtest.speed.presage_server import UNCACHED, PresageServer, presage_server
-from loadtest.speed.questions import BERT_TARGETS, TARGETS, CompareSettings, Question
+from loadtest.speed.questions import BERT_TARGETS, CompareSettings, Question
 from loadtest.speed.side import EagerSide, InProcessSide, OnnxSession, PresageSide, Rounds, Side
 
 WARM_UP_SECONDS = 1.0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from contract.errors import ArtifactMissingError, InputError, PresageError
+from export.target import TARGETS
 from loadtest.served import ServedModel, served_models
 from loadtest.speed.compare import Comparison, as_json, compare_question
 from loadtest.speed.compare_table import compare_report
@@ -132,9 +133,6 @@ def _facts(
 
 
 def _matmul(settings: CompareSettings, tell: Callable[[str], None]) -> Iterator[Fact]:
-    precision = {"cpu": "fp32", "cpu-int8": "int8", "cpu-openvino": "bf16"} | {
-        "cpu-openvino-int8": "int8"
-    }
     found = False
     for target in BERT_TARGETS:
         repository = settings.bert.repository(target)
@@ -152,7 +150,7 @@ def _matmul(settings: CompareSettings, tell: Callable[[str], None]) -> Iterator[
                     server,
                     rounds=settings.rounds,
                     seconds=settings.seconds,
-                    precision=precision[target],
+                    precision=TARGETS[target].precision,
                 )
         except PresageError as error:
             yield not_measured(f"matmul share, BERT-base, {target}", error)

@@ -10,18 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import ArtifactMissingError
+from export.target import TARGETS
 from loadtest.log_mix import job_logs, new_logs, read_mix, restarted_logs
 from loadtest.served import Arrays, ServedModel, served_models, text_of
 from loadtest.speed.bert_base import BertBasePlaces
 
-TARGETS = {
-    "cpu": Path("model_repository"),
-    "cpu-int8": Path("build/repositories/cpu-int8"),
-    "cpu-openvino": Path("build/repositories/cpu-openvino"),
-    "cpu-openvino-int8": Path("build/repositories/cpu-openvino-int8"),
-    "gpu": Path("build/repositories/gpu"),
-}
-BERT_TARGETS = ("cpu", "cpu-int8", "cpu-openvino", "cpu-openvino-int8")
+BERT_TARGETS = tuple(target.name for target in TARGETS.values() if not target.on_gpu)
 JOB_LOG_LINES = 200
 
 
@@ -39,7 +33,7 @@ class CompareSettings:
     compiled: bool = True
 
     def repository_of(self, target: str) -> Path:
-        return self.repository if target == "cpu" else TARGETS[target]
+        return self.repository if target == "cpu" else TARGETS[target].repository
 
 
 @dataclass(frozen=True)

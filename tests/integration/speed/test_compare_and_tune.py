@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import pytest
 from contract.errors import ServerAnswerError
 from export.candidate import Candidate
 from export.gate import export_files
+from export.target import TARGETS
 from export.tuning import Tuning
 from export.version_folder import stage
 from loadtest.served import ServedModel, served_models
@@ -21,7 +23,7 @@ from loadtest.speed.compare_table import compare_report
 from loadtest.speed.grpc_load import GrpcLoad
 from loadtest.speed.infer_message import infer_message
 from loadtest.speed.presage_server import UNCACHED, presage_server
-from loadtest.speed.questions import TARGETS, CompareSettings, questions
+from loadtest.speed.questions import CompareSettings, questions
 from loadtest.speed.tuning import Knob, Trial, TuneSettings, measurer, search
 from training.registry import get_spec
 
@@ -55,8 +57,9 @@ def line(text: bytes) -> dict[str, np.ndarray]:
 def test_every_side_answers_and_the_twin_forgets(
     published: Path, model: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for target in TARGETS:
-        monkeypatch.setitem(TARGETS, target, published / "nothing")
+    for name, target in list(TARGETS.items()):
+        elsewhere = dataclasses.replace(target, repository=published / "nothing")
+        monkeypatch.setitem(TARGETS, name, elsewhere)
     settings = CompareSettings(
         published / "repository",
         published / "artifacts",

@@ -280,35 +280,40 @@ def _included(path: Path) -> set[str]:
     return set(names).union(*(_included(path.parent / name) for name in names))
 
 
+ROOT = FOLDER.parents[1]
 PACKAGES = ("clients", "contract", "embedded_triton", "script_exporter", "services")
 
 
 def copied_modules(path: Path) -> set[Path]:
     """The project's own .py files that a Dockerfile brings along."""
-    root = FOLDER.parents[1]
     found: set[Path] = set()
     for word, value in instructions(path):
         if word == "COPY" and "--from" not in value:
-            for source in map(root.joinpath, value.split()[:-1]):
+            for source in map(ROOT.joinpath, value.split()[:-1]):
                 found |= set(source.rglob("*.py")) if source.is_dir() else {source}
-    return {file.relative_to(root) for file in found if file.suffix == ".py"}
+    return {file.relative_to(ROOT) for file in found if file.suffix == ".py"}
 
 
-def imported_modules(file: Path) -> set[Path]:
-    """The project's own files among what is imported when ``file`` is."""
-    root = FOLDER.parents[1]
+def imported_names(file: Path) -> set[str]:
+    """Dotted names that are imported when ``file`` is, some of them of what a module holds."""
     names: set[str] = set()
-    for node in ast.parse((root / file).read_text("utf-8")).body:
+    for node in ast.parse(file.read_text("utf-8")).body:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def imported_modules(file: Path) -> set[Path]:
+    """The project's own files among what is imported when ``file`` is."""
+    names = imported_names(ROOT / file)
     files = {
         Path(*name.split(".")).with_suffix(".py")
         for name in names
         if name.partition(".")[0] in PACKAGES
     }
-    return {file for file in files if (root / file).is_file()}
+    return {file for file in files if (ROOT / file).is_file()}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -321,15 +326,9 @@ def test_what_is_copied_finds_what_it_imports(path: Path) -> None:
 
 def test_the_servers_environment_has_what_its_supervisor_imports() -> None:
     """Of the image triton-cpu, which has no other; elsewhere the supervisor runs in Presage's."""
-    root = FOLDER.parents[1]
-    imported: set[str] = set()
-    for file in sorted(root.glob("embedded_triton/*.py")):
-        for node in ast.parse(file.read_text("utf-8")).body:
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                imported.add(node.module.partition(".")[0])
+    files = ROOT.glob("embedded_triton/*.py")
+    imported = {name.partition(".")[0] for file in files for name in imported_names(file)}
     foreign = imported - sys.stdlib_module_names - set(PACKAGES)
-    pinned = re.findall(r"^([\w-]+)==", (root / "requirements/server.txt").read_text("utf-8"), re.M)
+    pinned = re.findall(r"^([\w-]+)==", (ROOT / "requirements/server.txt").read_text("utf-8"), re.M)
     assert foreign <= {name.replace("-", "_") for name in pinned}
     assert "prometheus_client" in foreign
